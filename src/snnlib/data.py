@@ -1,0 +1,217 @@
+"""The only reader of data: all 70,000 MNIST images, out of the package itself.
+
+The four original files travel inside the package, xz-compressed (licence:
+``mnist/LICENSE``). The first call unpacks them, checked against the SHA-256 of
+the originals, into the user's cache in torchvision's own layout; nothing is
+ever downloaded.
+"""
+
+import hashlib
+import logging
+import lzma
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images ``[N, 1, 28, 28]`` float32 in [0, 1], labels ``[N]`` int64, and their origin."""
+
+    images: Tensor
+    labels: Tensor
+    source: str
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.labels):
+            raise ValueError(
+                f"images and labels must be equally many, "
+                f"got {len(self.images)} and {len(self.labels)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Tensor) -> "ImageSet":
+        """The images at ``indices`` (whole numbers, any order), with their labels."""
+        return ImageSet(self.images[indices], self.labels[indices], self.source)
+
+
+class Batches:
+    """Mini-batches of an :class:`ImageSet`, from memory; made by :func:`make_loader`."""
+
+    def __init__(
+        self,
+        images: ImageSet,
+        batch_size: int,
+        generator: torch.Generator | None,
+        drop_last: bool,
+    ) -> None:
+        self.images = images
+        self.batch_size = batch_size
+        self.generator = generator
+        self.drop_last = drop_last
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.images), self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        n = len(self.images)
+        if self.generator is None:
+            order = torch.arange(n)
+        else:
+            order = torch.randperm(n, generator=self.generator)
+        order = order.to(self.images.labels.device)
+        for number in range(len(self)):
+            chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
+            yield self.images.images[chosen], self.images.labels[chosen]
+
+
+def make_loader(
+    images: ImageSet,
+    batch_size: int,
+    *,
+    generator: torch.Generator | None = None,
+    drop_last: bool = False,
+) -> Batches:
+    """Cut a set into mini-batches ``(images, labels)``; no worker processes needed.
+
+    Args:
+        images: The set; its tensors stay where they are.
+        batch_size: Images per batch, at least 1.
+        generator: Shuffles anew at each pass; without one the order is kept.
+        drop_last: Leave out a last batch that is not full.
+
+    Raises:
+        ValueError: ``batch_size`` is below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    return Batches(images, batch_size, generator, drop_last)
+
+
+def load_mnist(
+    *, train: bool, root: str | os.PathLike[str] | None = None, limit: int | None = None
+) -> ImageSet:
+    """Read MNIST from the package: 60,000 training or 10,000 test images.
+
+    Args:
+        train: The training set, or the test set.
+        root: Folder that holds (or shall hold) torchvision's ``MNIST/raw``; the
+            user's cache if left out. ``SNNLIB_CACHE`` moves that cache.
+        limit: Take only so many images, the ten classes as equal in number as
+            possible, always the same ones.
+
+    Returns:
+        The images, their labels and where they came from.
+
+    Raises:
+        ValueError: ``limit`` is outside 1..N.
+        OSError: The cache cannot be written; the message names the folder.
+    """
+    folder = cache_folder() if root is None else Path(root)
+    for name in SHA256:
+        _ensure_unpacked(folder / "MNIST" / "raw" / name)
+    stored = torchvision.datasets.MNIST(folder, train=train, download=False)
+    part = "training" if train else "test"
+    whole = ImageSet(
+        images=stored.data.unsqueeze(1).float() / 255,
+        labels=stored.targets.long(),
+        source=f"MNIST {part} set, original files, SHA-256 verified",
+    )
+    return whole if limit is None else whole.subset(_balanced_indices(whole.labels, limit))
+
+
+def split_validation(
+    images: ImageSet, n: int, generator: torch.Generator
+) -> tuple[ImageSet, ImageSet]:
+    """Split off ``n`` images at random for validation.
+
+    Args:
+        images: The training set.
+        n: Size of the validation set, from 1 to one less than all.
+        generator: Decides which images go where.
+
+    Returns:
+        The remaining training set and the validation set; together they are
+        the whole, and no image is in both.
+
+    Raises:
+        ValueError: ``n`` leaves nothing on one side.
+    """
+    if not 1 <= n < len(images):
+        raise ValueError(f"n must lie in 1..{len(images) - 1}, got {n}")
+    order = torch.randperm(len(images), generator=generator)
+    return images.subset(order[n:]), images.subset(order[:n])
+
+
+def cache_folder() -> Path:
+    """Where MNIST is unpacked: ``SNNLIB_CACHE``, else the user's cache folder."""
+    if chosen := os.environ.get("SNNLIB_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(base) if base else Path.home() / ".cache") / "snnlib"
+
+
+def _balanced_indices(labels: Tensor, limit: int) -> Tensor:
+    """The first images of each class, in their original order; classes differ by one at most."""
+    if not 1 <= limit <= len(labels):
+        raise ValueError(f"limit must lie in 1..{len(labels)}, got {limit}")
+    # Rank every image within its class; taking the lowest ranks first balances them.
+    rank = torch.empty_like(labels)
+    for label in labels.unique():
+        members = (labels == label).nonzero().squeeze(1)
+        rank[members] = torch.arange(len(members))
+    return rank.argsort(stable=True)[:limit].sort().values
+
+
+def _ensure_unpacked(path: Path) -> None:
+    """Make ``path`` hold the verified original; rebuild it when damaged or missing."""
+    if path.exists() and _sha256(path.read_bytes()) == SHA256[path.name]:
+        return
+    packed = resources.files("snnlib").joinpath("mnist", path.name + ".xz").read_bytes()
+    content = lzma.decompress(packed)
+    if _sha256(content) != SHA256[path.name]:
+        raise OSError(f"the packaged file {path.name}.xz is damaged; reinstall snnlib")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_atomically(path, content)
+    except OSError as error:
+        raise OSError(
+            f"root must be a folder that can be written, got {path.parent} ({error}); "
+            f"pass another root or set SNNLIB_CACHE"
+        ) from error
+    logger.info("unpacked and verified %s", path)
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    """Write beside the target, then rename: readers see the whole file or none."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,103 @@
+"""The posts' networks on SpikingJelly layers: ``[T, N, 1, 28, 28]`` to spikes ``[T, N, 10]``.
+
+A forward pass is one trial: it resets the neurons first, so nobody outside has
+to remember to. All layers work in multi-step mode, so the whole network, its
+convolutions too, sees every time step.
+"""
+
+from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from torch import Tensor, nn
+
+
+class _SpikingNetwork(nn.Module):
+    """Layers in a row, in multi-step mode, reset at the start of each trial."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        functional.set_step_mode(self, "m")
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        """Run one trial.
+
+        Args:
+            sequence: Spikes or currents, ``[T, N, 1, 28, 28]``.
+
+        Returns:
+            Output spikes, ``[T, N, 10]``.
+
+        Raises:
+            ValueError: ``sequence`` has another shape.
+        """
+        if sequence.dim() != 5 or sequence.shape[2:] != (1, 28, 28):
+            raise ValueError(
+                f"sequence must be [T, N, 1, 28, 28], time first, got {tuple(sequence.shape)}"
+            )
+        functional.reset_net(self)
+        return self.layers(sequence)
+
+
+def _lif(tau: float) -> neuron.LIFNode:
+    # The surrogate is always named: the library's own default changed between versions.
+    return neuron.LIFNode(tau=tau, surrogate_function=surrogate.ATan())
+
+
+def _if() -> neuron.IFNode:
+    return neuron.IFNode(surrogate_function=surrogate.ATan())
+
+
+class FullyConnectedSNN(_SpikingNetwork):
+    """784 inputs, 10 LIF neurons, no bias: the network of the first two posts."""
+
+    def __init__(self, tau: float = 2.0) -> None:
+        super().__init__(layer.Flatten(), layer.Linear(28 * 28, 10, bias=False), _lif(tau))
+
+
+class ConvSNN(_SpikingNetwork):
+    """Two convolution blocks and two dense ones with IF neurons: the first post's CSNN.
+
+    conv 3x3, batch norm, IF, max pool (14 x 14); the same again (7 x 7); dense to
+    16 * channels; dense to 10. With 64 channels: 3136 -> 1024 -> 10.
+    """
+
+    def __init__(self, channels: int = 64) -> None:
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, got {channels}")
+        super().__init__(
+            layer.Conv2d(1, channels, kernel_size=3, padding=1, bias=False),
+            layer.BatchNorm2d(channels),
+            _if(),
+            layer.MaxPool2d(2, 2),
+            layer.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False),
+            layer.BatchNorm2d(channels),
+            _if(),
+            layer.MaxPool2d(2, 2),
+            layer.Flatten(),
+            layer.Linear(channels * 7 * 7, channels * 4 * 4, bias=False),
+            _if(),
+            layer.Linear(channels * 4 * 4, 10, bias=False),
+            _if(),
+        )
+
+
+class SmallConvSNN(_SpikingNetwork):
+    """10 and 20 channels, then 100 and 10 LIF neurons: the third post's network, done right.
+
+    The post ran its convolutions once and only the dense part T times; here the
+    convolutions are inside the time loop.
+    """
+
+    def __init__(self, tau: float = 2.0) -> None:
+        super().__init__(
+            layer.Conv2d(1, 10, kernel_size=3, padding=1, bias=False),
+            _if(),
+            layer.MaxPool2d(2, 2),
+            layer.Conv2d(10, 20, kernel_size=3, padding=1, bias=False),
+            _if(),
+            layer.MaxPool2d(2, 2),
+            layer.Flatten(),
+            layer.Linear(20 * 7 * 7, 100, bias=False),
+            _lif(tau),
+            layer.Linear(100, 10, bias=False),
+            _lif(tau),
+        )

@@ -1,0 +1,202 @@
+"""The leaky integrate-and-fire neuron: charge, fire, reset; one step and a whole run.
+
+Each time step does three things (chapter 2):
+
+    charge   H[t] = V[t-1] + (X[t] - (V[t-1] - v_reset)) / tau        (2.3)
+    fire     S[t] = 1 if H[t] >= v_threshold else 0                   (2.5)
+    reset    V[t] = v_reset where it fired, H[t] elsewhere     (hard) (2.6)
+             V[t] = H[t] - v_threshold * S[t]                  (soft) (2.7)
+
+The integrate-and-fire neuron (IF) charges without a leak: H[t] = V[t-1] + X[t].
+The state is passed in and handed back, because here it is the subject.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from snnlib.surrogate import ATan, Sigmoid
+
+
+@dataclass(frozen=True)
+class IFParameters:
+    """Constants of an integrate-and-fire neuron, which has no leak.
+
+    ``v_reset=None`` asks for a soft reset: a spike subtracts the threshold.
+    ``detach_reset`` keeps the reset out of the gradient; the spikes are the same.
+    """
+
+    v_threshold: float = 1.0
+    v_reset: float | None = 0.0
+    detach_reset: bool = False
+
+    def __post_init__(self) -> None:
+        if self.v_reset is not None and not self.v_threshold > self.v_reset:
+            raise ValueError(
+                f"v_threshold must be above v_reset={self.v_reset}, got {self.v_threshold}"
+            )
+        if self.v_reset is None and not self.v_threshold > 0:
+            raise ValueError(
+                f"v_threshold must be above 0 with a soft reset, got {self.v_threshold}"
+            )
+
+    @property
+    def v_rest(self) -> float:
+        """Where the potential rests and starts: ``v_reset``, or 0 with a soft reset."""
+        return 0.0 if self.v_reset is None else self.v_reset
+
+    def charge(self, current: Tensor, v: Tensor) -> Tensor:
+        """H[t]: add the input to the potential of the step before."""
+        return v + current
+
+
+@dataclass(frozen=True)
+class LIFParameters(IFParameters):
+    """Constants of a leaky integrate-and-fire neuron; time is in steps.
+
+    ``tau`` is the membrane time constant in steps: per step the potential loses
+    the share 1/tau of its distance from rest. With ``decay_input`` (the default)
+    the input is divided by tau too, as in the Euler step of Eq. (2.3); without
+    it, H[t] = V[t-1] - (V[t-1] - v_reset) / tau + X[t].
+    """
+
+    tau: float = 2.0
+    decay_input: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.tau > 1.0:
+            raise ValueError(f"tau must be greater than 1 step, got {self.tau}")
+
+    def charge(self, current: Tensor, v: Tensor) -> Tensor:
+        """H[t] by Eq. (2.3), or its form without input decay."""
+        if self.decay_input:
+            return v + (current - (v - self.v_rest)) / self.tau
+        return v - (v - self.v_rest) / self.tau + current
+
+
+class LIFTrace(NamedTuple):
+    """What a run leaves behind: H, S and V, each ``[T, ...]``."""
+
+    charged: Tensor
+    spikes: Tensor
+    v: Tensor
+
+
+def _step(
+    current: Tensor, v: Tensor, neuron: IFParameters, surrogate: ATan | Sigmoid
+) -> tuple[Tensor, Tensor, Tensor]:
+    charged = neuron.charge(current, v)
+    spikes = surrogate.spike(charged - neuron.v_threshold)
+    fired = spikes.detach() if neuron.detach_reset else spikes
+    if neuron.v_reset is None:
+        return charged, spikes, charged - fired * neuron.v_threshold
+    return charged, spikes, (1 - fired) * charged + fired * neuron.v_reset
+
+
+def lif_step(
+    current: Tensor, v: Tensor, neuron: LIFParameters, surrogate: ATan | Sigmoid = ATan()
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Advance LIF neurons by one time step: charge, fire, reset (Eqs. 2.3-2.7).
+
+    Args:
+        current: Input X[t], any shape, in units of the potential.
+        v: Potential V[t-1] after the step before, in the shape of ``current``.
+        neuron: The constants.
+        surrogate: Slope used for the spike in the backward pass.
+
+    Returns:
+        H[t], S[t] and V[t], each in the shape of ``current``.
+    """
+    return _step(current, v, neuron, surrogate)
+
+
+def if_step(
+    current: Tensor, v: Tensor, neuron: IFParameters, surrogate: ATan | Sigmoid = ATan()
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Advance IF neurons by one time step; as :func:`lif_step`, without the leak."""
+    return _step(current, v, neuron, surrogate)
+
+
+def _simulate(
+    currents: Tensor,
+    neuron: IFParameters,
+    surrogate: ATan | Sigmoid,
+    v_initial: Tensor | None,
+) -> LIFTrace:
+    if currents.dim() == 0 or len(currents) == 0:
+        raise ValueError(
+            f"currents must be [T, ...] with T of at least 1, got {tuple(currents.shape)}"
+        )
+    v = torch.full_like(currents[0], neuron.v_rest) if v_initial is None else v_initial
+    charged_steps, spike_steps, v_steps = [], [], []
+    for current in currents:
+        charged, spikes, v = _step(current, v, neuron, surrogate)
+        charged_steps.append(charged)
+        spike_steps.append(spikes)
+        v_steps.append(v)
+    return LIFTrace(torch.stack(charged_steps), torch.stack(spike_steps), torch.stack(v_steps))
+
+
+def simulate_lif(
+    currents: Tensor,
+    neuron: LIFParameters,
+    surrogate: ATan | Sigmoid = ATan(),
+    v_initial: Tensor | None = None,
+) -> LIFTrace:
+    """Run LIF neurons over all time steps, from rest.
+
+    Args:
+        currents: Inputs X, ``[T, ...]``, in units of the potential.
+        neuron: The constants.
+        surrogate: Slope used for the spikes in the backward pass.
+        v_initial: Potential before the first step, in the shape of
+            ``currents[0]``; rest if left out.
+
+    Returns:
+        A trace of H, S and V, each in the shape of ``currents``.
+
+    Raises:
+        ValueError: ``currents`` holds no time step.
+    """
+    return _simulate(currents, neuron, surrogate, v_initial)
+
+
+def simulate_if(
+    currents: Tensor,
+    neuron: IFParameters,
+    surrogate: ATan | Sigmoid = ATan(),
+    v_initial: Tensor | None = None,
+) -> LIFTrace:
+    """Run IF neurons over all time steps; as :func:`simulate_lif`, without the leak."""
+    return _simulate(currents, neuron, surrogate, v_initial)
+
+
+class LIF(nn.Module):
+    """A layer of LIF neurons: currents ``[T, ...]`` to spikes ``[T, ...]``, from rest each time."""
+
+    def __init__(
+        self, neuron: LIFParameters = LIFParameters(), surrogate: ATan | Sigmoid = ATan()
+    ) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.surrogate = surrogate
+
+    def forward(self, currents: Tensor) -> Tensor:
+        return _simulate(currents, self.neuron, self.surrogate, None).spikes
+
+
+class IF(nn.Module):
+    """A layer of IF neurons: currents ``[T, ...]`` to spikes ``[T, ...]``, from rest each time."""
+
+    def __init__(
+        self, neuron: IFParameters = IFParameters(), surrogate: ATan | Sigmoid = ATan()
+    ) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.surrogate = surrogate
+
+    def forward(self, currents: Tensor) -> Tensor:
+        return _simulate(currents, self.neuron, self.surrogate, None).spikes

@@ -1,0 +1,180 @@
+"""Arrays and records to matplotlib axes; nothing here shows or saves a figure.
+
+Every function draws on the axes it is given (or new ones) and hands them back,
+so a chapter can add to them. Colour is never the only signal: lines differ in
+style, classes carry their digit.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from torch import Tensor
+
+# Okabe & Ito's palette, told apart with every common form of colour blindness.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = ("-", "--", "-.", ":")
+
+
+def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
+
+
+def _array(values: Any) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def plot_potential(
+    charged: Tensor,
+    spikes: Tensor,
+    v_threshold: float,
+    ax: Axes | None = None,
+    label: str | None = None,
+) -> Axes:
+    """Draw one neuron's potential with its spikes as triangles above the threshold.
+
+    Args:
+        charged: H, ``[T]``: the potential before firing, so that peaks are seen.
+        spikes: S, ``[T]``.
+        v_threshold: Drawn as a dashed line.
+        ax: Where to draw; a new figure if left out.
+        label: Name of the trace in a legend.
+    """
+    ax = _axes(ax, (7, 2.6))
+    steps = np.arange(1, len(charged) + 1)
+    fired = steps[_array(spikes) > 0]
+    top = max(float(_array(charged).max()), v_threshold)
+    (line,) = ax.plot(steps, _array(charged), marker=".", label=label)
+    ax.axhline(v_threshold, color="grey", linestyle="--", linewidth=1)
+    ax.plot(fired, np.full(len(fired), 1.12 * top), "v", color=line.get_color())
+    ax.set(xlabel="time (steps)", ylabel="potential before firing H")
+    return ax
+
+
+def plot_raster(spikes: Tensor, ax: Axes | None = None) -> Axes:
+    """Draw a raster: one row per neuron, one mark per spike.
+
+    Args:
+        spikes: ``[T, K]``, 0 or 1.
+        ax: Where to draw; a new figure if left out.
+    """
+    ax = _axes(ax, (7, 2.6))
+    step, neuron = np.nonzero(_array(spikes))
+    n_steps, n_neurons = spikes.shape
+    ax.plot(step + 1, neuron, "|", color="black", markersize=max(2.0, min(9.0, 160 / n_neurons)))
+    ax.set(
+        xlabel="time (steps)",
+        ylabel="neuron",
+        xlim=(0.5, n_steps + 0.5),
+        ylim=(-0.5, n_neurons - 0.5),
+    )
+    if n_neurons <= 20:
+        ax.set_yticks(range(n_neurons))
+    return ax
+
+
+def plot_images(
+    images: Tensor,
+    titles: Sequence[str] | None = None,
+    columns: int = 10,
+    cmap: str = "gray",
+    limits: tuple[float, float] | None = (0.0, 1.0),
+) -> np.ndarray:
+    """Draw images in a grid.
+
+    Args:
+        images: ``[N, 28, 28]`` or ``[N, 1, 28, 28]``.
+        titles: One per image.
+        columns: Images per row.
+        cmap: Colour map.
+        limits: Values of the darkest and the lightest colour; ``None`` fits each image.
+
+    Returns:
+        The array of axes, one per cell of the grid.
+    """
+    pictures = _array(images).reshape(len(images), *images.shape[-2:])
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    size = (min(8.0, 1.6 * columns), min(8.0, 1.6 * columns) / columns * rows * 1.15)
+    _, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for cell in grid.flat:
+        cell.axis("off")
+    low, high = (None, None) if limits is None else limits
+    for number, (cell, picture) in enumerate(zip(grid.flat, pictures, strict=False)):
+        cell.imshow(picture, cmap=cmap, vmin=low, vmax=high)
+        if titles is not None:
+            cell.set_title(titles[number], fontsize=9)
+    return grid
+
+
+def plot_curves(
+    curves: Mapping[str, Sequence[float]],
+    ax: Axes | None = None,
+    ylabel: str = "accuracy (%)",
+    xlabel: str = "epoch",
+) -> Axes:
+    """Draw named learning curves, one value per epoch from epoch 1, each in its own line style."""
+    ax = _axes(ax, (6, 3))
+    for number, (name, values) in enumerate(curves.items()):
+        ax.plot(
+            range(1, len(values) + 1),
+            values,
+            color=COLOURS[number % len(COLOURS)],
+            linestyle=LINES[number % len(LINES)],
+            marker="." if len(values) < 30 else None,
+            label=name,
+        )
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend()
+    return ax
+
+
+def plot_confusion(labels: Tensor, predictions: Tensor, ax: Axes | None = None) -> Axes:
+    """Draw a confusion matrix, each cell with its count; wrong cells set the colour scale.
+
+    Args:
+        labels: True classes, ``[N]``, 0 to 9.
+        predictions: Predicted classes, ``[N]``.
+        ax: Where to draw; a new figure if left out.
+    """
+    ax = _axes(ax, (5, 4.6))
+    counts = np.zeros((10, 10), dtype=int)
+    np.add.at(counts, (_array(labels), _array(predictions)), 1)
+    wrong = counts * (1 - np.eye(10, dtype=int))
+    ax.imshow(wrong, cmap="Oranges")
+    for row, column in np.ndindex(10, 10):
+        if counts[row, column]:
+            weight = "bold" if row == column else "normal"
+            dark = wrong[row, column] > 0.6 * max(1, wrong.max())
+            ax.text(
+                column,
+                row,
+                str(counts[row, column]),
+                ha="center",
+                va="center",
+                fontsize=7,
+                fontweight=weight,
+                color="white" if dark else "black",
+            )
+    ax.set(xlabel="predicted digit", ylabel="true digit", xticks=range(10), yticks=range(10))
+    return ax
+
+
+def plot_rates(rate: Tensor, label: int | None = None, ax: Axes | None = None) -> Axes:
+    """Draw the rates of the ten output neurons as bars; the true class is hatched.
+
+    Args:
+        rate: ``[K]``, spikes per step.
+        label: The true class.
+        ax: Where to draw; a new figure if left out.
+    """
+    ax = _axes(ax, (3, 2))
+    bars = ax.bar(range(len(rate)), _array(rate), color=COLOURS[0])
+    if label is not None:
+        bars[label].set(color=COLOURS[1], hatch="//", edgecolor="black")
+    ax.set(
+        xlabel="output neuron", ylabel="rate (spikes/step)", ylim=(0, 1), xticks=range(len(rate))
+    )
+    return ax

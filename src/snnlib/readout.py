@@ -1,0 +1,89 @@
+"""From output spikes to rates, losses, predictions and an honest accuracy."""
+
+import math
+from statistics import NormalDist
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def firing_rate(spikes: Tensor) -> Tensor:
+    """Mean over time: spikes ``[T, N, K]`` to rates ``[N, K]``, spikes per step in [0, 1]."""
+    return spikes.mean(dim=0)
+
+
+def rate_mse(rate: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared distance of rates from the one-hot target.
+
+    The target asks the neuron of the true class to fire at every step and all
+    others to keep silent: Eq. (6.2) of the book.
+
+    Args:
+        rate: ``[N, K]``, spikes per step.
+        labels: ``[N]``, whole numbers from 0 to K-1.
+
+    Returns:
+        A scalar, the mean over all N times K entries.
+    """
+    target = F.one_hot(labels, rate.shape[1]).to(rate.dtype)
+    return F.mse_loss(rate, target)
+
+
+def rate_cross_entropy(rate: Tensor, labels: Tensor, *, gain: float = 10.0) -> Tensor:
+    """Cross-entropy of a softmax over ``gain * rate``; Eq. (6.3) of the book.
+
+    Rates lie in [0, 1], too narrow a range for a confident softmax, so they are
+    stretched by ``gain`` first.
+
+    Args:
+        rate: ``[N, K]``, spikes per step.
+        labels: ``[N]``, whole numbers from 0 to K-1.
+        gain: Logits per unit of rate, greater than 0.
+
+    Returns:
+        A scalar in nats, the mean over images.
+
+    Raises:
+        ValueError: ``gain`` is not positive.
+    """
+    if not gain > 0:
+        raise ValueError(f"gain must be greater than 0, got {gain}")
+    return F.cross_entropy(gain * rate, labels)
+
+
+def predict(rate: Tensor) -> Tensor:
+    """The class whose neuron fires most, ``[N, K]`` to ``[N]``; ties go to the lowest number."""
+    return rate.argmax(dim=1)  # torch returns the first of equal maxima
+
+
+def accuracy_interval(
+    n_correct: int, n_images: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Range in which the true accuracy plausibly lies (Wilson 1927, Eq. 1).
+
+    Args:
+        n_correct: Correctly classified images, from 0 to ``n_images``.
+        n_images: Images looked at, at least 1.
+        confidence: Probability that such an interval covers the truth.
+
+    Returns:
+        Lower and upper end, both in [0, 1].
+
+    Raises:
+        ValueError: A count is impossible or ``confidence`` is not in (0, 1).
+    """
+    if n_images < 1:
+        raise ValueError(f"n_images must be at least 1, got {n_images}")
+    if not 0 <= n_correct <= n_images:
+        raise ValueError(f"n_correct must lie in 0..{n_images}, got {n_correct}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = n_correct / n_images
+    centre = share + z * z / (2 * n_images)
+    spread = z * math.sqrt(share * (1 - share) / n_images + z * z / (4 * n_images**2))
+    scale = 1 + z * z / n_images
+    # At 0 and n correct the exact ends are 0 and 1; keep rounding from missing them.
+    low = 0.0 if n_correct == 0 else (centre - spread) / scale
+    high = 1.0 if n_correct == n_images else (centre + spread) / scale
+    return low, high

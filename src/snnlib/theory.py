@@ -1,0 +1,110 @@
+"""What a LIF neuron does under constant input, and a Poisson pixel does, in closed form."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from snnlib.neurons import LIFParameters
+
+
+def _drive(current: Tensor, neuron: LIFParameters) -> Tensor:
+    """Height above rest towards which the potential climbs when no spike stops it."""
+    return current if neuron.decay_input else current * neuron.tau
+
+
+def subthreshold_potential(current: Tensor, n_steps: int, neuron: LIFParameters) -> Tensor:
+    """Give the potential of a neuron that never fires, under constant input.
+
+    Eq. (2.4) of the book: V[t] = v_reset + X (1 - (1 - 1/tau)^t).
+
+    Args:
+        current: The constant input X, any shape, in units of the potential.
+        n_steps: Number of steps T, at least 1.
+        neuron: Its ``tau`` is counted in steps; the threshold is ignored.
+
+    Returns:
+        V[1..T], ``[T, *current.shape]``.
+
+    Raises:
+        ValueError: ``n_steps`` is below 1.
+    """
+    if n_steps < 1:
+        raise ValueError(f"n_steps must be at least 1, got {n_steps}")
+    steps = torch.arange(1, n_steps + 1, dtype=current.dtype, device=current.device)
+    climbed = 1 - (1 - 1 / neuron.tau) ** steps
+    climbed = climbed.reshape(-1, *([1] * current.dim()))
+    return neuron.v_rest + _drive(current, neuron) * climbed
+
+
+def first_spike_step(current: Tensor, neuron: LIFParameters) -> Tensor:
+    """Predict when a resting neuron first fires under a constant input.
+
+    The smallest whole t at which Eq. (2.4) reaches the threshold: Eq. (2.8).
+
+    Args:
+        current: The constant input X, any shape, in units of the potential.
+        neuron: Its ``tau`` is counted in steps.
+
+    Returns:
+        The step of the first spike, counted from 1, in the shape of
+        ``current``; ``inf`` where the input is too weak ever to fire.
+    """
+    climb = neuron.v_threshold - neuron.v_rest
+    drive = _drive(current, neuron)
+    fires = drive > climb
+    # A stand-in keeps the logarithm real where there is no answer to find.
+    solvable = torch.where(fires, drive, 2.0 * climb)
+    steps = torch.log(1.0 - climb / solvable) / math.log(1.0 - 1.0 / neuron.tau)
+    return torch.where(fires, steps.ceil().clamp(min=1), math.inf)
+
+
+def firing_rate_curve(current: Tensor, neuron: LIFParameters) -> Tensor:
+    """Give the long-run firing rate under constant input: the f-I curve, Eq. (2.9).
+
+    With a hard reset every interval between spikes repeats the first climb, so
+    the rate is one over :func:`first_spike_step`.
+
+    Args:
+        current: The constant input X, any shape.
+        neuron: Must reset hard.
+
+    Returns:
+        Spikes per step in [0, 1], in the shape of ``current``.
+
+    Raises:
+        ValueError: ``v_reset`` is None: a soft reset leaves a remainder, and the
+            rate has no such simple form.
+    """
+    if neuron.v_reset is None:
+        raise ValueError("v_reset must be a number (hard reset) for this formula, got None")
+    return 1 / first_spike_step(current, neuron)
+
+
+def poisson_rate_interval(
+    probability: Tensor, n_steps: int, n_sigma: float = 2.0
+) -> tuple[Tensor, Tensor]:
+    """Give the range in which the measured rate of a Poisson-encoded pixel should lie.
+
+    The spike count of a pixel p over T steps is binomial, so its rate has mean p
+    and standard error sqrt(p (1 - p) / T): Eq. (3.2) of the book.
+
+    Args:
+        probability: Grey values p in [0, 1], any shape.
+        n_steps: Number of steps T, at least 1.
+        n_sigma: Half-width in standard errors.
+
+    Returns:
+        Lower and upper end, in the shape of ``probability``, cut to [0, 1].
+
+    Raises:
+        ValueError: A probability lies outside [0, 1] or ``n_steps`` is below 1.
+    """
+    if n_steps < 1:
+        raise ValueError(f"n_steps must be at least 1, got {n_steps}")
+    if not ((probability >= 0) & (probability <= 1)).all():
+        raise ValueError(
+            f"probability must lie in [0, 1], got {probability.min():.4g}..{probability.max():.4g}"
+        )
+    spread = n_sigma * (probability * (1 - probability) / n_steps).sqrt()
+    return (probability - spread).clamp(min=0), (probability + spread).clamp(max=1)

@@ -1,0 +1,316 @@
+"""One epoch, one evaluation, and ``fit``: the same loop for every network of the book.
+
+A network enters as ``respond``, a function from images to rates, so nothing here
+knows about encoders, time steps or engines:
+
+    def respond(images):
+        return firing_rate(network(poisson_encode(images, 100, generator=generator)))
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from snnlib.readout import accuracy_interval, predict
+
+Respond = Callable[[Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
+ImageBatches = Iterable[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """Mean loss and hits of one pass over some images, and the seconds it took."""
+
+    loss: float
+    n_correct: int
+    n_images: int
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images classified correctly, in [0, 1]."""
+        return self.n_correct / self.n_images
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy (Wilson 1927)."""
+        return accuracy_interval(self.n_correct, self.n_images)
+
+    def to_dict(self) -> dict[str, float]:
+        """The four numbers, ready for JSON."""
+        return {
+            "loss": self.loss,
+            "n_correct": self.n_correct,
+            "n_images": self.n_images,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch: its number, counted from 1, and the metrics of every set looked at.
+
+    ``training`` is the running accuracy, collected while the weights still move.
+    """
+
+    number: int
+    training: EpochMetrics
+    evaluation: dict[str, EpochMetrics] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> EpochMetrics:
+        """The metrics of ``"training"`` or of one of the evaluated sets."""
+        return self.training if name == "training" else self.evaluation[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain dictionaries, ready for JSON."""
+        evaluation = {name: metrics.to_dict() for name, metrics in self.evaluation.items()}
+        return {"number": self.number, "training": self.training.to_dict(), **evaluation}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`."""
+        sets = {name: EpochMetrics(**stored[name]) for name in stored if name != "number"}
+        return cls(stored["number"], sets.pop("training"), sets)
+
+
+@dataclass
+class History:
+    """The epochs of a run, first to last."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.epochs)
+
+    def best(self, name: str) -> Epoch:
+        """The epoch with most hits on ``name``; of equals the first.
+
+        Raises:
+            ValueError: There is no epoch yet.
+        """
+        if not self.epochs:
+            raise ValueError("history holds no epoch yet, so none is best")
+        return max(self.epochs, key=lambda epoch: epoch[name].n_correct)
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """One plain dictionary per epoch, ready for JSON."""
+        return [epoch.to_dict() for epoch in self.epochs]
+
+    @classmethod
+    def from_dict(cls, stored: Iterable[Mapping[str, Any]]) -> Self:
+        """The inverse of :meth:`to_dict`."""
+        return cls([Epoch.from_dict(epoch) for epoch in stored])
+
+
+class _Tally:
+    """Collects losses and hits on the device, and reads them once at the end.
+
+    Reading a number from a GPU waits for everything queued on it; once per epoch
+    is enough.
+    """
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.losses: list[Tensor] = []
+        self.hits: list[Tensor] = []
+        self.sizes: list[int] = []
+
+    def add(self, loss: Tensor, rate: Tensor, labels: Tensor) -> None:
+        self.losses.append(loss.detach())
+        self.hits.append((predict(rate.detach()) == labels).sum())
+        self.sizes.append(len(labels))
+
+    def metrics(self) -> EpochMetrics:
+        if not self.sizes:
+            raise ValueError("batches must hold at least one batch, got none")
+        n_images = sum(self.sizes)
+        losses = torch.stack(self.losses).cpu().double()
+        loss = (losses @ torch.tensor(self.sizes, dtype=torch.float64)).item() / n_images
+        n_correct = int(torch.stack(self.hits).sum())
+        return EpochMetrics(loss, n_correct, n_images, time.perf_counter() - self.start)
+
+
+def train_epoch(
+    network: nn.Module,
+    respond: Respond,
+    batches: ImageBatches,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    *,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    scaler: torch.amp.GradScaler | None = None,
+    autocast: AbstractContextManager[Any] | None = None,
+    max_grad_norm: float | None = None,
+) -> EpochMetrics:
+    """Show every training image once and correct the weights after each batch.
+
+    Args:
+        network: Holds the weights; put into training mode.
+        respond: Images ``[N, 1, 28, 28]`` to rates ``[N, K]``.
+        batches: Pairs of images and labels.
+        loss: Rates and labels to a scalar.
+        optimizer: Owns the weights of ``network``.
+        scheduler: Stepped after every batch, not after every epoch.
+        scaler: Only needed with float16; see ``torch.amp.GradScaler``.
+        autocast: Precision of the forward pass, say
+            ``torch.autocast("cuda", torch.bfloat16)``; the loss is in float32.
+        max_grad_norm: Shorten longer gradients to this norm; off if left out.
+
+    Returns:
+        The running loss and accuracy, measured before each correction.
+
+    Raises:
+        FloatingPointError: The mean loss is not a finite number.
+        ValueError: ``batches`` is empty.
+    """
+    network.train()
+    tally = _Tally()
+    for images, labels in batches:
+        with autocast or nullcontext():
+            rate = respond(images)
+        value = loss(rate.float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        _correct(network, value, optimizer, scaler, max_grad_norm)
+        if scheduler is not None:
+            scheduler.step()
+        tally.add(value, rate, labels)
+    metrics = tally.metrics()
+    if not math.isfinite(metrics.loss):
+        raise FloatingPointError(
+            f"the training loss became {metrics.loss}; a smaller lr is the usual cure"
+        )
+    return metrics
+
+
+def _correct(
+    network: nn.Module,
+    value: Tensor,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
+    max_grad_norm: float | None,
+) -> None:
+    """Backward pass and optimizer step, with the loss scaled if float16 needs it."""
+    if scaler is None:
+        value.backward()
+    else:
+        scaler.scale(value).backward()
+        scaler.unscale_(optimizer)
+    if max_grad_norm is not None:
+        nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
+
+
+@torch.no_grad()
+def evaluate(
+    network: nn.Module, respond: Respond, batches: ImageBatches, loss: Loss
+) -> EpochMetrics:
+    """Measure loss and accuracy without touching the weights.
+
+    The network is in evaluation mode meanwhile and returns to the mode it had.
+
+    Raises:
+        ValueError: ``batches`` is empty.
+    """
+    was_training = network.training
+    network.eval()
+    tally = _Tally()
+    try:
+        for images, labels in batches:
+            rate = respond(images).float()
+            tally.add(loss(rate, labels), rate, labels)
+    finally:
+        network.train(was_training)
+    return tally.metrics()
+
+
+def fit(
+    network: nn.Module,
+    respond: Respond,
+    training: ImageBatches,
+    evaluations: Mapping[str, ImageBatches],
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    n_epochs: int,
+    *,
+    start_epoch: int = 0,
+    history: History | None = None,
+    on_epoch_start: Callable[[int], None] | None = None,
+    on_epoch_end: Callable[[Epoch], None] | None = None,
+    **options: Any,
+) -> History:
+    """Train for ``n_epochs`` epochs and evaluate after each.
+
+    To resume, load weights, optimizer and scheduler first, then pass the number
+    of finished epochs as ``start_epoch`` and their ``history``. If the randomness
+    of an epoch depends on nothing but its number (seed it in ``on_epoch_start``),
+    an interrupted and resumed run ends exactly like an undisturbed one.
+
+    Args:
+        network: Holds the weights.
+        respond: Images to rates.
+        training: Batches to learn from.
+        evaluations: Name to batches, say ``{"validation": ...}``.
+        loss: Rates and labels to a scalar.
+        optimizer: Owns the weights of ``network``.
+        n_epochs: Number of epochs in all, finished ones included.
+        start_epoch: Epochs already finished.
+        history: Their metrics; continued and returned.
+        on_epoch_start: Called with the number of the epoch about to start.
+        on_epoch_end: Called with each finished :class:`Epoch`.
+        **options: Handed to :func:`train_epoch`: scheduler, scaler, autocast,
+            max_grad_norm.
+
+    Returns:
+        The history, one :class:`Epoch` per epoch, numbered from 1.
+
+    Raises:
+        ValueError: ``start_epoch`` does not fit ``n_epochs`` or ``history``.
+    """
+    history = History() if history is None else history
+    if start_epoch != len(history) or start_epoch > n_epochs:
+        raise ValueError(
+            f"start_epoch must equal the {len(history)} epochs of history and not pass "
+            f"n_epochs={n_epochs}, got {start_epoch}"
+        )
+    for number in range(start_epoch + 1, n_epochs + 1):
+        if on_epoch_start is not None:
+            on_epoch_start(number)
+        trained = train_epoch(network, respond, training, loss, optimizer, **options)
+        measured = {
+            name: evaluate(network, respond, batches, loss) for name, batches in evaluations.items()
+        }
+        epoch = Epoch(number, trained, measured)
+        history.epochs.append(epoch)
+        if on_epoch_end is not None:
+            on_epoch_end(epoch)
+    return history
+
+
+def tensorboard_writer(log_dir: str) -> Callable[[Epoch], None]:
+    """Make an ``on_epoch_end`` callback that writes loss and accuracy for TensorBoard.
+
+    Tags are ``training/loss``, ``training/accuracy``, ``test/accuracy`` and so on.
+    Look at them with ``tensorboard --logdir LOG_DIR``.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(log_dir)
+
+    def write(epoch: Epoch) -> None:
+        for name in ("training", *epoch.evaluation):
+            writer.add_scalar(f"{name}/loss", epoch[name].loss, epoch.number)
+            writer.add_scalar(f"{name}/accuracy", epoch[name].accuracy, epoch.number)
+        writer.flush()
+
+    return write

@@ -1,0 +1,107 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from snnlib import data
+from snnlib.data import ImageSet, load_mnist, make_loader, split_validation
+
+
+@pytest.fixture(scope="module")
+def training():
+    return load_mnist(train=True)
+
+
+def small_set(n=10):
+    return ImageSet(torch.rand(n, 1, 28, 28), torch.arange(n) % 10, "made up")
+
+
+def test_all_seventy_thousand_images_are_there(training):
+    test = load_mnist(train=False)
+    assert training.images.shape == (60_000, 1, 28, 28)
+    assert test.images.shape == (10_000, 1, 28, 28)
+    # The class counts of the original files.
+    counts = torch.bincount(training.labels).tolist()
+    assert counts == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert (training.images.min(), training.images.max()) == (0.0, 1.0)
+    assert "SHA-256 verified" in training.source
+
+
+def test_a_limit_keeps_the_classes_balanced_and_is_always_the_same(training):
+    few = load_mnist(train=True, limit=1005)
+    counts = torch.bincount(few.labels)
+    assert len(few) == 1005
+    assert counts.max() - counts.min() <= 1
+    assert torch.equal(few.images, load_mnist(train=True, limit=1005).images)
+
+
+def test_validation_and_training_images_do_not_overlap(training):
+    few = training.subset(torch.arange(500))
+    numbered = ImageSet(few.images, torch.arange(500), "numbered")
+    rest, validation = split_validation(numbered, 100, torch.Generator().manual_seed(1))
+    assert (len(rest), len(validation)) == (400, 100)
+    assert sorted(rest.labels.tolist() + validation.labels.tolist()) == list(range(500))
+
+
+def test_each_pass_shows_every_image_once_in_a_new_order():
+    numbered = ImageSet(torch.rand(25, 1, 28, 28), torch.arange(25), "numbered")
+    batches = make_loader(numbered, 10, generator=torch.Generator().manual_seed(2))
+    first = torch.cat([labels for _, labels in batches])
+    second = torch.cat([labels for _, labels in batches])
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(25))
+    assert first.tolist() != second.tolist()
+    images, labels = next(iter(make_loader(numbered, 10)))
+    assert labels.tolist() == list(range(10))
+    assert torch.equal(images, numbered.images[:10])
+
+
+def test_the_number_of_batches_is_known_beforehand():
+    # 937 batches of 64 in 60,000 when the last is dropped, 157 in 10,000 when not.
+    for n, size, drop, expected in [(60_000, 64, True, 937), (10_000, 64, False, 157)]:
+        images = ImageSet(torch.empty(n, 0), torch.zeros(n, dtype=torch.long), "empty")
+        batches = make_loader(images, size, drop_last=drop)
+        assert len(batches) == expected
+        assert sum(1 for _ in batches) == expected
+
+
+def test_a_damaged_cache_is_noticed_and_rebuilt(tmp_path):
+    name = "t10k-labels-idx1-ubyte"
+    path = tmp_path / name
+    data._ensure_unpacked(path)
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + b"\x07")
+    data._ensure_unpacked(path)
+    assert path.read_bytes() == good
+    path.write_bytes(good[:100])  # half-written
+    data._ensure_unpacked(path)
+    assert path.read_bytes() == good
+    assert [p.name for p in tmp_path.iterdir()] == [name]  # no temporary file left
+
+
+def test_two_processes_may_unpack_at_once(tmp_path):
+    code = (
+        "from snnlib.data import load_mnist; import sys;"
+        "print(load_mnist(train=False, root=sys.argv[1]).labels[:5].tolist())"
+    )
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    assert [run.communicate()[0].strip() for run in runs] == ["[7, 2, 1, 0, 4]"] * 2
+
+
+def test_bad_requests_are_refused_by_name(training, tmp_path):
+    with pytest.raises(ValueError, match=r"limit must lie in 1..10000, got 10001"):
+        load_mnist(train=False, limit=10_001)
+    with pytest.raises(ValueError, match=r"n must lie in 1..9, got 10"):
+        split_validation(small_set(), 10, torch.Generator())
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        make_loader(small_set(), 0)
+    with pytest.raises(ValueError, match="equally many, got 3 and 2"):
+        ImageSet(torch.zeros(3, 1, 28, 28), torch.zeros(2), "uneven")
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OSError, match="root must be a folder that can be written"):
+        load_mnist(train=True, root=tmp_path / "file")

@@ -1,0 +1,63 @@
+import math
+
+import pytest
+import torch
+
+from snnlib.encoding import constant_encode, poisson_encode
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_black_never_fires_and_white_always_does():
+    images = torch.tensor([0.0, 1.0])
+    spikes = poisson_encode(images, 100_000, generator=seeded(1))
+    assert spikes.sum(0).tolist() == [0.0, 100_000.0]
+
+
+@pytest.mark.parametrize("pixel", [0.02, 0.3, 0.5, 0.97])
+def test_rate_is_the_pixel_value_within_five_standard_errors(pixel):
+    n_steps = 10_000
+    spikes = poisson_encode(torch.full((1, 1), pixel), n_steps, generator=seeded(7))
+    standard_error = math.sqrt(pixel * (1 - pixel) / n_steps)
+    assert abs(spikes.mean().item() - pixel) < 5 * standard_error
+
+
+def test_steps_are_independent_of_each_other():
+    # The lag-1 correlation of independent draws has standard error 1/sqrt(T).
+    n_steps = 40_000
+    spikes = poisson_encode(torch.tensor([0.4]), n_steps, generator=seeded(9)).squeeze()
+    now, next_ = spikes[:-1], spikes[1:]
+    correlation = torch.corrcoef(torch.stack([now, next_]))[0, 1].item()
+    assert abs(correlation) < 5 / math.sqrt(n_steps)
+
+
+def test_time_comes_first_and_the_same_seed_gives_the_same_spikes():
+    images = torch.rand(3, 1, 28, 28, generator=seeded(2))
+    first = poisson_encode(images, 5, generator=seeded(3))
+    assert first.shape == (5, 3, 1, 28, 28)
+    assert torch.equal(first, poisson_encode(images, 5, generator=seeded(3)))
+    assert set(first.unique().tolist()) == {0.0, 1.0}
+
+
+def test_normalised_images_are_refused_with_the_range_found():
+    normalised = (torch.tensor([0.0, 1.0]) - 0.1307) / 0.3081
+    with pytest.raises(ValueError, match=r"images must lie in \[0, 1\].*-0.4242 to 2.821"):
+        poisson_encode(normalised, 5)
+    with pytest.raises(ValueError, match=r"images must lie in \[0, 1\]"):
+        poisson_encode(torch.tensor([math.nan]), 5)
+    with pytest.raises(ValueError, match="images must be floating point"):
+        poisson_encode(torch.tensor([0, 255], dtype=torch.uint8), 5)
+    with pytest.raises(ValueError, match="n_steps must be at least 1, got 0"):
+        poisson_encode(torch.tensor([0.5]), 0)
+
+
+def test_constant_encoding_repeats_the_image_without_copying_it():
+    images = torch.randn(2, 1, 28, 28, generator=seeded(4))
+    sequence = constant_encode(images, 6)
+    assert sequence.shape == (6, 2, 1, 28, 28)
+    assert all(torch.equal(step, images) for step in sequence)
+    assert sequence.data_ptr() == images.data_ptr()
+    with pytest.raises(ValueError, match="n_steps must be at least 1, got -2"):
+        constant_encode(images, -2)

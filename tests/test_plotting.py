@@ -1,0 +1,56 @@
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from snnlib import plotting
+from snnlib.neurons import LIFParameters, simulate_lif
+
+mpl.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+def test_raster_marks_every_spike_at_its_step_and_neuron():
+    spikes = torch.zeros(4, 3)
+    spikes[0, 2] = spikes[3, 1] = 1
+    (marks,) = plotting.plot_raster(spikes).lines
+    assert sorted(zip(marks.get_xdata().tolist(), marks.get_ydata().tolist(), strict=True)) == [
+        (1, 2),
+        (4, 1),
+    ]
+
+
+def test_potential_shows_the_peaks_and_one_triangle_per_spike():
+    trace = simulate_lif(torch.full((6,), 1.5), LIFParameters())
+    ax = plotting.plot_potential(trace.charged, trace.spikes, 1.0)
+    potential, _threshold, triangles = ax.lines
+    assert max(potential.get_ydata()) == 1.125
+    assert triangles.get_xdata().tolist() == [2, 4, 6]
+
+
+def test_confusion_counts_every_image_once():
+    labels, predictions = torch.tensor([1, 1, 2]), torch.tensor([1, 7, 2])
+    texts = {
+        t.get_position(): t.get_text() for t in plotting.plot_confusion(labels, predictions).texts
+    }
+    assert texts == {(1, 1): "1", (7, 1): "1", (2, 2): "1"}
+
+
+def test_curves_start_at_epoch_one_and_differ_in_style():
+    lines = plotting.plot_curves({"a": [1.0, 2.0], "b": [3.0, 4.0, 5.0]}).lines
+    assert [list(line.get_xdata()) for line in lines] == [[1, 2], [1, 2, 3]]
+    assert lines[0].get_linestyle() != lines[1].get_linestyle()
+
+
+def test_images_and_rates_fill_their_axes():
+    grid = plotting.plot_images(torch.rand(5, 1, 28, 28), [str(i) for i in range(5)], columns=3)
+    assert grid.shape == (2, 3)
+    assert [cell.get_title() for cell in grid.flat] == ["0", "1", "2", "3", "4", ""]
+    ax = plotting.plot_rates(torch.linspace(0, 0.9, 10), label=4)
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.1 * i for i in range(10)])
+    assert [bar.get_hatch() for bar in ax.patches].index("//") == 4

@@ -1,0 +1,79 @@
+import math
+
+import pytest
+import torch
+
+from snnlib.readout import (
+    accuracy_interval,
+    firing_rate,
+    predict,
+    rate_cross_entropy,
+    rate_mse,
+)
+
+
+def test_rate_is_spikes_per_step():
+    spikes = torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]], [[1.0, 0.0]], [[1.0, 0.0]]])
+    assert firing_rate(spikes).tolist() == [[1.0, 0.25]]
+
+
+def test_mse_by_hand():
+    rate = torch.tensor([[0.5, 0.0], [0.0, 1.0]])
+    # Image 0 misses its target (1, 0) by 0.5 in one of four entries.
+    assert rate_mse(rate, torch.tensor([0, 1])).item() == 0.25 / 4
+
+
+def test_silent_and_perfect_outputs_have_the_losses_they_should():
+    labels = torch.tensor([3, 7])
+    silent = torch.zeros(2, 10)
+    perfect = torch.eye(10)[labels]
+    assert rate_mse(silent, labels).item() == pytest.approx(0.1)
+    assert rate_mse(perfect, labels).item() == 0.0
+    # With equal logits every class has probability 1/10.
+    assert rate_cross_entropy(silent, labels).item() == pytest.approx(math.log(10))
+    expected = math.log(1 + 9 * math.exp(-10))
+    assert rate_cross_entropy(perfect, labels).item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_ties_go_to_the_lowest_class_number():
+    assert predict(torch.tensor([[0.0, 0.0], [0.2, 0.2], [0.1, 0.3]])).tolist() == [0, 0, 1]
+
+
+def test_wilson_interval_of_a_textbook_case():
+    # Solve (p - share)^2 = z^2 p (1 - p) / n directly and compare.
+    n_correct, n_images, z = 61, 100, 1.959963984540054
+    share = n_correct / n_images
+    a = 1 + z * z / n_images
+    b = -(2 * share + z * z / n_images)
+    c = share * share
+    root = math.sqrt(b * b - 4 * a * c)
+    low, high = accuracy_interval(n_correct, n_images)
+    assert low == pytest.approx((-b - root) / (2 * a))
+    assert high == pytest.approx((-b + root) / (2 * a))
+
+
+def test_interval_covers_the_truth_as_often_as_it_promises():
+    # Exact coverage at p = 0.9, n = 200, by summing the binomial law.
+    n, p = 200, 0.9
+    covered = 0.0
+    for k in range(n + 1):
+        low, high = accuracy_interval(k, n)
+        if low <= p <= high:
+            covered += math.comb(n, k) * p**k * (1 - p) ** (n - k)
+    assert 0.93 < covered < 0.97
+
+
+def test_interval_reaches_exactly_zero_and_one():
+    assert accuracy_interval(0, 64)[0] == 0.0
+    assert accuracy_interval(64, 64)[1] == 1.0
+
+
+def test_impossible_counts_are_refused():
+    with pytest.raises(ValueError, match=r"n_correct must lie in 0..64, got 65"):
+        accuracy_interval(65, 64)
+    with pytest.raises(ValueError, match="n_images must be at least 1, got 0"):
+        accuracy_interval(0, 0)
+    with pytest.raises(ValueError, match="confidence must lie between 0 and 1, got 95"):
+        accuracy_interval(1, 2, confidence=95)
+    with pytest.raises(ValueError, match="gain must be greater than 0, got 0"):
+        rate_cross_entropy(torch.zeros(1, 10), torch.tensor([0]), gain=0)
