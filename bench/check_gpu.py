@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnlib.neurons import IFParameters, LIFParameters, simulate_lif
+from snnlib.neurons import IFParameters, LIFParameters, simulate_if
 from snnlib.scan import choose_engine, lif_scan
 from snnlib.surrogate import ATan
 
@@ -62,7 +62,7 @@ def compare_once(rng: random.Random, device: str) -> dict[str, Any]:
         lambda x: lif_scan(x, neuron, surrogate, engine="torch"), currents, weights
     )
     exact, exact_grad = gradients(
-        lambda x: simulate_lif(x, neuron, surrogate).spikes, currents.double(), weights.double()
+        lambda x: simulate_if(x, neuron, surrogate).spikes, currents.double(), weights.double()
     )
     # Rounding may move a spike that falls on the threshold; compare the other neurons.
     same = ((ours == exact) & (ours == loop)).all(dim=0)
@@ -92,7 +92,7 @@ class Scan(nn.Module):
 
     def forward(self, currents: Tensor) -> Tensor:
         if self.engine == "autograd":
-            return simulate_lif(currents, self.neuron).spikes
+            return simulate_if(currents, self.neuron).spikes
         return lif_scan(currents, self.neuron, ATan(), engine=self.engine)
 
 

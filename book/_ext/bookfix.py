@@ -2,13 +2,12 @@
 
 Three jobs, each one function below:
 
-1. The execution cache knows a notebook by its own cells only. When the package,
-   its recorded results or an installed version changes, old outputs would stay
-   on the page, so the cache is emptied and every notebook is read again.
-2. The theme loads two scripts on every page that this book does not use; one of
-   them is 1.4 MB, the other ends in a console error.
-3. Pictures without a description, and buttons whose spoken name differs from
-   the one on screen, are not left to the reader: the first fails a strict build.
+1. The execution cache knows a notebook by its own cells only. When the
+   package, its recorded results or an installed version changes, old outputs
+   would stay on the page, so the cache is emptied and all is read again.
+2. The theme loads two scripts on every page that this book does not use; one
+   of them is 1.4 MB, the other ends in a console error.
+3. A picture without a description is a warning, and so fails a strict build.
 """
 
 from __future__ import annotations

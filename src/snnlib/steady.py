@@ -64,7 +64,7 @@ class _SteadyRate(torch.autograd.Function):
     def forward(
         ctx: Any, current: Tensor, n_steps: int, neuron: Any, surrogate: ATan | Sigmoid
     ) -> Tensor:
-        walk = _walk_by_torch
+        walk: Callable[..., tuple[Tensor, Tensor]] = _walk_by_torch
         if isinstance(surrogate, ATan) and current.is_cpu and current.dtype in _CPU_TYPES:
             walk = _walk_by_numba
         elif (

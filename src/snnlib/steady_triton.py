@@ -1,5 +1,5 @@
 # mypy: disallow-untyped-defs=False
-"""The walk of ``steady.py`` as one Triton kernel: one read, two writes per neuron, whatever T is."""
+"""The walk of ``steady.py`` as one Triton kernel: one read and two writes per neuron."""
 
 import math
 

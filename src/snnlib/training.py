@@ -11,102 +11,27 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from snnlib.readout import accuracy_interval, predict
+from snnlib.metrics import Epoch, EpochMetrics, History
+from snnlib.readout import predict
+
+__all__ = [
+    "Epoch",
+    "EpochMetrics",
+    "History",
+    "evaluate",
+    "fit",
+    "tensorboard_writer",
+    "train_epoch",
+]
 
 Respond = Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 ImageBatches = Iterable[tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class EpochMetrics:
-    """Mean loss and hits of one pass over some images, and the seconds it took."""
-
-    loss: float
-    n_correct: int
-    n_images: int
-    seconds: float
-
-    @property
-    def accuracy(self) -> float:
-        """Share of images classified correctly, in [0, 1]."""
-        return self.n_correct / self.n_images
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the accuracy (Wilson 1927)."""
-        return accuracy_interval(self.n_correct, self.n_images)
-
-    def to_dict(self) -> dict[str, float]:
-        """The four numbers, ready for JSON."""
-        return {
-            "loss": self.loss,
-            "n_correct": self.n_correct,
-            "n_images": self.n_images,
-            "seconds": self.seconds,
-        }
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One epoch: its number, counted from 1, and the metrics of every set looked at.
-
-    ``training`` is the running accuracy, collected while the weights still move.
-    """
-
-    number: int
-    training: EpochMetrics
-    evaluation: dict[str, EpochMetrics] = field(default_factory=dict)
-
-    def __getitem__(self, name: str) -> EpochMetrics:
-        """The metrics of ``"training"`` or of one of the evaluated sets."""
-        return self.training if name == "training" else self.evaluation[name]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Nested plain dictionaries, ready for JSON."""
-        evaluation = {name: metrics.to_dict() for name, metrics in self.evaluation.items()}
-        return {"number": self.number, "training": self.training.to_dict(), **evaluation}
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`."""
-        sets = {name: EpochMetrics(**stored[name]) for name in stored if name != "number"}
-        return cls(stored["number"], sets.pop("training"), sets)
-
-
-@dataclass
-class History:
-    """The epochs of a run, first to last."""
-
-    epochs: list[Epoch] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.epochs)
-
-    def best(self, name: str) -> Epoch:
-        """The epoch with most hits on ``name``; of equals the first.
-
-        Raises:
-            ValueError: There is no epoch yet.
-        """
-        if not self.epochs:
-            raise ValueError("history holds no epoch yet, so none is best")
-        return max(self.epochs, key=lambda epoch: epoch[name].n_correct)
-
-    def to_dict(self) -> list[dict[str, Any]]:
-        """One plain dictionary per epoch, ready for JSON."""
-        return [epoch.to_dict() for epoch in self.epochs]
-
-    @classmethod
-    def from_dict(cls, stored: Iterable[Mapping[str, Any]]) -> Self:
-        """The inverse of :meth:`to_dict`."""
-        return cls([Epoch.from_dict(epoch) for epoch in stored])
 
 
 class _Tally:

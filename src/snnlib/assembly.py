@@ -1,0 +1,194 @@
+"""The parts of a run put together: images, network, loss, optimizer, schedule, randomness.
+
+Everything random in an epoch follows from (seed, epoch, purpose) alone.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from snnlib.augment import shift_images
+from snnlib.data import Batches, ImageSet, load_mnist, make_loader, split_validation
+from snnlib.engines import Noise, choose_engine, make_network, make_respond
+from snnlib.presets import ExperimentConfig
+from snnlib.readout import rate_cross_entropy, rate_mse
+from snnlib.training import History, Respond
+
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+
+
+def stream_seed(seed: int, epoch: int, purpose: str) -> int:
+    """A seed of 62 bits for one purpose in one epoch; different for every triple."""
+    digest = hashlib.sha256(f"{seed}/{epoch}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 2
+
+
+@dataclass
+class TrainingBatches:
+    """Training batches of the current epoch, shifted and shown on a progress bar if asked for."""
+
+    batches: Batches
+    shift_pixels: int
+    shifts: torch.Generator
+    progress: Progress | None
+    epoch: int = 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        shown = self.batches if self.progress is None else self.progress(self.batches, self.epoch)
+        for images, labels in shown:
+            yield shift_images(images, self.shift_pixels, generator=self.shifts), labels
+
+
+@dataclass
+class Run:
+    """All parts of a run, joined."""
+
+    config: ExperimentConfig
+    device: torch.device
+    engine: str
+    network: nn.Module
+    respond: Respond
+    noise: Noise
+    training: TrainingBatches
+    validation: Batches | None
+    test: Batches
+    loss: Callable[[Tensor, Tensor], Tensor]
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+    scaler: torch.amp.GradScaler | None
+    autocast: torch.autocast | None
+    history: History = field(default_factory=History)
+    selected: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def watched(self) -> str:
+        """The set whose accuracy picks the epoch."""
+        return "test" if self.validation is None else "validation"
+
+    @property
+    def evaluations(self) -> dict[str, Batches]:
+        """The sets to look at after each epoch; never the test set in the honest protocol."""
+        return {self.watched: self.test if self.validation is None else self.validation}
+
+    def restart_randomness(self, epoch: int) -> None:
+        """Seed everything random in this epoch by (seed, epoch, purpose)."""
+        self.training.epoch = epoch
+        assert self.training.batches.generator is not None
+        seed = self.config.seed
+        self.training.batches.generator.manual_seed(stream_seed(seed, epoch, "order"))
+        self.training.shifts.manual_seed(stream_seed(seed, epoch, "shift"))
+        self.noise.restart(stream_seed(seed, epoch, "encode"))
+
+
+def prepare_run(
+    config: ExperimentConfig,
+    training_images: ImageSet | None,
+    test_images: ImageSet | None,
+    progress: Progress | None,
+) -> Run:
+    device = _pick_device(config.device)
+    engine = choose_engine(config, device)
+    training, validation, test = _image_sets(config, device, training_images, test_images)
+    network = make_network(config).to(device)
+    noise = Noise(torch.Generator(device))
+    optimizer = _make_optimizer(config, network)
+    batches = make_loader(
+        training, config.batch_size, generator=torch.Generator(), drop_last=config.drop_last
+    )
+    amp = None if config.amp == "off" else getattr(torch, config.amp)
+    return Run(
+        config=config,
+        device=device,
+        engine=engine,
+        network=network,
+        respond=make_respond(config, network, noise, engine),
+        noise=noise,
+        training=TrainingBatches(batches, config.shift_pixels, torch.Generator(), progress),
+        validation=None if validation is None else make_loader(validation, config.batch_size),
+        test=make_loader(test, config.batch_size),
+        loss=LOSSES[config.loss],
+        optimizer=optimizer,
+        scheduler=_make_scheduler(config, optimizer, len(batches)),
+        scaler=torch.amp.GradScaler(device.type) if config.amp == "float16" else None,
+        autocast=None if amp is None else torch.autocast(device.type, amp),
+    )
+
+
+def _pick_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device must be auto, cpu, cuda, cuda:0 ..., got {name!r}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={name!r} was asked for, but torch sees no GPU; try device='cpu'")
+    return device
+
+
+def _image_sets(
+    config: ExperimentConfig,
+    device: torch.device,
+    training: ImageSet | None,
+    test: ImageSet | None,
+) -> tuple[ImageSet, ImageSet | None, ImageSet]:
+    """Training, validation (honest protocol only) and test images, moved to the device once."""
+    training = training or load_mnist(train=True, limit=config.limit)
+    test = test or load_mnist(train=False, limit=config.test_limit)
+    validation = None
+    if config.protocol == "honest":
+        split = torch.Generator().manual_seed(stream_seed(config.seed, 0, "split"))
+        training, validation = split_validation(training, len(training) // 6, split)
+        validation = _moved(validation, device)
+    return _moved(training, device), validation, _moved(test, device)
+
+
+def _moved(images: ImageSet, device: torch.device) -> ImageSet:
+    return ImageSet(images.images.to(device), images.labels.to(device), images.source)
+
+
+def _make_optimizer(config: ExperimentConfig, network: nn.Module) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(network.parameters(), lr=config.lr, momentum=config.momentum)
+    return torch.optim.Adam(network.parameters(), lr=config.lr, fused=True)
+
+
+def _make_scheduler(
+    config: ExperimentConfig, optimizer: torch.optim.Optimizer, n_batches: int
+) -> torch.optim.lr_scheduler.LRScheduler | None:
+    """The learning rate over all batches of all epochs."""
+    n_steps = config.epochs * n_batches
+    if config.schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=n_steps)
+    if config.schedule == "one_cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=n_steps + 1)
+    return None
+
+
+def log_softmax_mse(rate: Tensor, labels: Tensor) -> Tensor:
+    """The third post's printed loss: its target 1 can never be reached, since log p <= 0."""
+    return rate_mse(F.log_softmax(rate, dim=1), labels)
+
+
+def softmax_mse(rate: Tensor, labels: Tensor) -> Tensor:
+    """The loss that the third post's log points to: of rates in [0, 1], p stays below 0.24."""
+    return rate_mse(F.softmax(rate, dim=1), labels)
+
+
+def sum_of_squares(rate: Tensor, labels: Tensor) -> Tensor:
+    """Half the sum of squares, whose gradient is rate minus target, as the fifth post uses it."""
+    return 0.5 * rate.numel() * rate_mse(rate, labels)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": rate_mse,
+    "cross_entropy": rate_cross_entropy,
+    "log_softmax_mse": log_softmax_mse,
+    "softmax_mse": softmax_mse,
+    "sum_of_squares": sum_of_squares,
+}

@@ -1,0 +1,254 @@
+"""How a network answers: from images to rates, by one of several engines.
+
+All engines share one set of weights, that of the SpikingJelly network, and
+differ in who computes the time steps:
+
+    spikingjelly  the library's own layers, every layer at every step
+    torch         our own neurons (``snnlib.neurons``) under plain autograd
+    scan          all steps of a neuron layer in one pass (``snnlib.scan``)
+    events        only the spikes, on a CPU (``snnlib.events``), for ``fc``
+    fused         norm, neuron and pool in one pass, on a CPU (``snnlib.fused``), for ``csnn``
+    auto          the fastest of these that fits the network and the device
+"""
+
+import importlib.util
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import functional
+from spikingjelly.activation_based.neuron import BaseNode
+from torch import Tensor, nn
+
+from snnlib.encoding import constant_encode, poisson_encode
+from snnlib.faults import last_step_rate, run_neurons
+from snnlib.networks import ConvSNN, FullyConnectedSNN, SmallConvSNN
+from snnlib.neurons import IFParameters, LIFParameters, simulate_if, simulate_lif
+from snnlib.presets import ExperimentConfig
+from snnlib.readout import firing_rate
+
+Respond = Callable[[Tensor], Tensor]
+RunNeurons = Callable[[Any, Tensor], Tensor]
+
+MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
+
+
+@dataclass
+class Noise:
+    """The randomness of an encoder: a generator, and a count of the images it has served.
+
+    The count numbers the images for engines whose random numbers depend on
+    (seed, image number) instead of on the order of calls.
+    """
+
+    generator: torch.Generator
+    seed: int = 0
+    n_served: int = 0
+
+    def restart(self, seed: int) -> None:
+        """Begin a new stream; the same seed gives the same stream."""
+        self.generator.manual_seed(seed)
+        self.seed, self.n_served = seed, 0
+
+    def serve(self, n_images: int) -> int:
+        """Count ``n_images`` more, and return the number of the first of them."""
+        first = self.n_served
+        self.n_served += n_images
+        return first
+
+
+def make_network(config: ExperimentConfig) -> nn.Module:
+    """Build the network with the initial weights that ``config.seed`` decides, on the CPU."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network: nn.Module
+        if config.network == "fc":
+            network = FullyConnectedSNN(config.tau)
+        elif config.network == "csnn":
+            network = ConvSNN(config.channels)
+        else:
+            network = SmallConvSNN(config.tau)
+        if config.weight_std is not None:
+            for weight in network.parameters():
+                nn.init.normal_(weight, std=config.weight_std)
+    return network
+
+
+def choose_engine(config: ExperimentConfig, device: torch.device) -> str:
+    """Name the engine that ``config`` gets on ``device``.
+
+    Raises:
+        ValueError: The engine asked for does not run on that device, or is not installed.
+    """
+    if config.spike == "soft" or config.rule == "last_step":
+        return "torch"
+    fast = {"fc": "events", "csnn": "fused"}.get(config.network)
+    if config.engine == "auto":
+        fits = device.type == "cpu" and config.amp == "off"
+        fits = fits and (config.encoding == "poisson") == (fast == "events")
+        return fast if fast and fits and _available(fast) else "scan"
+    if config.engine in ("events", "fused"):
+        if device.type != "cpu":
+            raise ValueError(f"engine={config.engine!r} runs on a CPU only, got device={device}")
+        if not _available(config.engine):
+            raise ValueError(f"engine={config.engine!r} needs numba: python -m pip install numba")
+    return config.engine
+
+
+def make_respond(
+    config: ExperimentConfig, network: nn.Module, noise: Noise, engine: str
+) -> Respond:
+    """Join encoder, network and readout: images ``[N, 1, 28, 28]`` to rates ``[N, 10]``.
+
+    Args:
+        config: The settings.
+        network: From :func:`make_network`, on the device of the images to come.
+        noise: Where the encoder's randomness comes from.
+        engine: From :func:`choose_engine`.
+    """
+    if config.rule == "last_step" or config.spike == "soft":
+        return _respond_as_the_fifth_post(config, network, noise)
+    if engine == "events":
+        return _respond_on_events(config, network, noise)
+    if engine == "fused" and config.conv_steps == "all":
+        return _respond_fused(config, network)
+    return _respond_by_layers(config, network, noise, engine)
+
+
+def walk(
+    layers: Iterable[nn.Module], x: Tensor, run_neurons: RunNeurons, n_steps: int, repeat_at: int
+) -> Tensor:
+    """Send a sequence through the layers of a network.
+
+    What is the same at every step need not be computed at every step: the input
+    may come with one step only, which is repeated ``n_steps`` times just before
+    layer number ``repeat_at``.
+
+    Args:
+        layers: SpikingJelly layers in multi-step mode.
+        x: ``[T, N, 1, 28, 28]``, or one step of it.
+        run_neurons: A neuron layer and its currents to spikes.
+        n_steps: Number of time steps T.
+        repeat_at: Where time begins.
+
+    Returns:
+        Output spikes, ``[T, N, 10]``.
+    """
+    for number, layer in enumerate(layers):
+        if number == repeat_at and len(x) != n_steps:
+            x = x.expand(n_steps, *x.shape[1:])
+        x = run_neurons(layer, x) if isinstance(layer, BaseNode) else layer(x)
+    return x
+
+
+def where_time_begins(config: ExperimentConfig, network: nn.Module, engine: str) -> int:
+    """The layer from which on every time step is computed.
+
+    SpikingJelly computes all of them. The others start at the first neurons,
+    since what comes before sees the same image at every step. With the third
+    post's fault, time begins only behind the convolutions.
+    """
+    layers = list(network.get_submodule("layers").children())
+    if config.conv_steps == "one":
+        return next(i for i, layer in enumerate(layers) if "Flatten" in type(layer).__name__)
+    if engine == "spikingjelly":
+        return 0
+    return next(i for i, layer in enumerate(layers) if isinstance(layer, BaseNode))
+
+
+def neuron_parameters(layer: Any) -> IFParameters:
+    """The constants of a SpikingJelly neuron layer in our own words."""
+    common = {"v_threshold": layer.v_threshold, "v_reset": layer.v_reset}
+    if hasattr(layer, "tau"):
+        return LIFParameters(**common, tau=layer.tau, decay_input=layer.decay_input)
+    return IFParameters(**common)
+
+
+def _run_by_scan(layer: Any, currents: Tensor) -> Tensor:
+    from snnlib.scan import if_scan, lif_scan
+
+    neuron = neuron_parameters(layer)
+    return (lif_scan if isinstance(neuron, LIFParameters) else if_scan)(currents, neuron)
+
+
+def _run_by_torch(layer: Any, currents: Tensor) -> Tensor:
+    neuron = neuron_parameters(layer)
+    if isinstance(neuron, LIFParameters):
+        return simulate_lif(currents, neuron).spikes
+    return simulate_if(currents, neuron).spikes
+
+
+_RUNNERS: dict[str, RunNeurons] = {
+    "spikingjelly": lambda layer, currents: layer(currents),
+    "torch": _run_by_torch,
+    "scan": _run_by_scan,
+    "fused": _run_by_scan,
+}
+
+
+def _respond_by_layers(
+    config: ExperimentConfig, network: nn.Module, noise: Noise, engine: str
+) -> Respond:
+    begin = where_time_begins(config, network, engine)
+    layers = network.get_submodule("layers")
+
+    def respond(images: Tensor) -> Tensor:
+        functional.reset_net(network)
+        if config.encoding == "poisson":
+            x = poisson_encode(images, config.n_steps, generator=noise.generator)
+        else:
+            x = constant_encode(_normalised(config, images), 1)
+        return firing_rate(walk(layers.children(), x, _RUNNERS[engine], config.n_steps, begin))
+
+    return respond
+
+
+def _respond_on_events(config: ExperimentConfig, network: nn.Module, noise: Noise) -> Respond:
+    from snnlib.events import poisson_linear_lif
+
+    weight = network.get_parameter("layers.1.weight")
+    neuron = LIFParameters(tau=config.tau)
+
+    def respond(images: Tensor) -> Tensor:
+        first = noise.serve(len(images))
+        return poisson_linear_lif(
+            images, weight, config.n_steps, neuron, seed=noise.seed, first_index=first
+        )
+
+    return respond
+
+
+def _respond_fused(config: ExperimentConfig, network: nn.Module) -> Respond:
+    from snnlib.fused import conv_snn_rate
+
+    def respond(images: Tensor) -> Tensor:
+        return conv_snn_rate(network, _normalised(config, images), config.n_steps)
+
+    return respond
+
+
+def _respond_as_the_fifth_post(
+    config: ExperimentConfig, network: nn.Module, noise: Noise
+) -> Respond:
+    weight = network.get_parameter("layers.1.weight")
+    neuron, soft = LIFParameters(tau=config.tau), config.spike == "soft"
+
+    def respond(images: Tensor) -> Tensor:
+        flat = images.flatten(1)
+        spikes = poisson_encode(flat, config.n_steps, generator=noise.generator)
+        if config.rule == "last_step":
+            return last_step_rate(weight, flat, spikes, neuron, soft=soft)
+        return run_neurons(spikes @ weight.T, neuron, soft=soft)[0]
+
+    return respond
+
+
+def _normalised(config: ExperimentConfig, images: Tensor) -> Tensor:
+    return (images - MNIST_MEAN) / MNIST_STD if config.normalise else images
+
+
+def _available(engine: str) -> bool:
+    """Whether the room exists and numba, which it needs, is installed."""
+    rooms = (f"snnlib.{engine}", "numba")
+    return all(importlib.util.find_spec(room) is not None for room in rooms)

@@ -1,0 +1,148 @@
+"""Where a run happens: versions, commit, device; and a doctor for broken set-ups."""
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import snnlib
+
+PACKAGES = ("torch", "torchvision", "spikingjelly", "numba", "triton")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, snnlib and the packages that decide a result, if installed."""
+    found = {"python": platform.python_version(), "snnlib": snnlib.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> tuple[str, bool]:
+    """The git commit of the package's source and whether its code was changed since.
+
+    The ledger grows with every run and does not count as a change. Outside a
+    checkout the answer is ``("unknown", False)``.
+    """
+    package = Path(snnlib.__file__).parent
+    known = _git(package, "rev-parse", "HEAD")
+    if known is None or _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return "unknown", False
+    changed = _git(package, "status", "--porcelain", "--", ".", ":!results")
+    return known, bool(changed)
+
+
+def device_name(device: str) -> str:
+    """What a device is called: ``cpu`` with its model, or the name of the GPU."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{device} ({_processor()})"
+
+
+def diagnose() -> list[tuple[bool, str]]:
+    """Examine this installation.
+
+    Returns:
+        One line per examination: whether it is well, and a sentence; a sentence
+        about a fault says what to do.
+    """
+    return [check() for check in (_python, _torch, _torchvision, _spikingjelly, _devices, _mnist)]
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _processor() -> str:
+    """The model of the processor, read where Linux keeps it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def _python() -> tuple[bool, str]:
+    major, minor = platform.python_version_tuple()[:2]
+    text = f"Python {platform.python_version()} in {sys.prefix}"
+    if (int(major), int(minor)) < (3, 11):
+        return False, f"{text} is too old: snnlib and SpikingJelly 2 need 3.11 or newer"
+    return True, text
+
+
+def _examine(name: str, look: Callable[[], str], advice: dict[str, str]) -> tuple[bool, str]:
+    """Import a package and describe it; turn a known error into advice."""
+    try:
+        return True, f"{name} {importlib.metadata.version(name)}{look()}"
+    except Exception as error:  # a broken installation may raise anything
+        help_text = [cure for sign, cure in advice.items() if sign in str(error)]
+        cure = help_text[0] if help_text else f"reinstall it: python -m pip install -U {name}"
+        return False, f"{name}: {str(error).splitlines()[0]}; {cure}"
+
+
+def _torch() -> tuple[bool, str]:
+    return _examine("torch", lambda: _imported("torch"), {})
+
+
+def _torchvision() -> tuple[bool, str]:
+    cure = (
+        "torch and torchvision come from different builds (one for CPU only, one for GPU). "
+        "Install both again in one command, from one place: "
+        "python -m pip install --force-reinstall torch torchvision"
+    )
+    return _examine(
+        "torchvision",
+        lambda: _imported("torchvision"),
+        {"torchvision::nms does not exist": cure, "partially initialized": cure},
+    )
+
+
+def _spikingjelly() -> tuple[bool, str]:
+    cure = (
+        "this SpikingJelly is older than the name activation_based (formerly clock_driven): "
+        'python -m pip install -U "spikingjelly>=2.0"'
+    )
+    look = lambda: _imported("spikingjelly.activation_based.neuron")  # noqa: E731
+    return _examine("spikingjelly", look, {"activation_based": cure})
+
+
+def _imported(module: str) -> str:
+    importlib.import_module(module)
+    return ""
+
+
+def _devices() -> tuple[bool, str]:
+    try:
+        import torch
+    except Exception:  # reported by _torch already
+        return True, f"{os.cpu_count()} processor cores"
+    text = f"{torch.get_num_threads()} threads on {_processor()}"
+    if torch.cuda.is_available():
+        return True, f"{text}; GPU {torch.cuda.get_device_name()}"
+    return True, f"{text}; no GPU, none is needed"
+
+
+def _mnist() -> tuple[bool, str]:
+    try:
+        from snnlib.data import load_mnist
+
+        images = load_mnist(train=False)
+    except Exception as error:
+        return False, f"MNIST: {str(error).splitlines()[0]}"
+    return True, f"MNIST, in the package itself: {len(images)} test images ({images.source})"

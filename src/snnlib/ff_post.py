@@ -1,0 +1,274 @@
+"""The fourth post's Forward-Forward network, with each of its faults behind a switch.
+
+The post trains on one batch of 64 images and reports eight rows. A
+:class:`PostConfig` with all switches on is its code, in batched form; each
+switch turned off mends one fault. Chapter 8 tells what each is worth.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from snnlib.data import ImageSet
+from snnlib.encoding import poisson_encode
+from snnlib.forward_forward import draw_wrong_labels, goodness, overlay_labels
+from snnlib.neurons import LIFParameters
+from snnlib.readout import firing_rate, predict
+from snnlib.scan import lif_scan
+from snnlib.surrogate import ATan, Sigmoid
+
+
+@dataclass(frozen=True)
+class PostConfig:
+    """Settings of one row of the post's table; the defaults are row 8 with all its faults."""
+
+    name: str
+    question: str
+    widths: tuple[int, ...] = (784, 500, 10)
+    v_threshold: float = 0.45
+    theta: float = 0.35
+    surrogate: ATan | Sigmoid = field(default_factory=ATan)
+    loss: str = "log(2+e^z)"  # or "linear" or "softplus"
+    goodness: str = "mean_square"
+    prediction: str = "goodness"  # or "rate"
+    output_mse: bool = False  # the last layer learns labels by MSE instead
+    shared_state: bool = True  # positive and negative images take turns on one membrane
+    label_in_column: bool = True  # label written down the left edge instead of along the top
+    pixel_norm: bool = True  # each pixel divided by its own length, spike frames by theirs
+    scale: float = 1.0
+    n_training: int = 64
+    n_updates: int = 100
+    batch_size: int = 64
+    n_steps: int = 100
+    tau: float = 2.0
+    lr: float = 1e-3
+    post_number: float | None = None
+    claim: str = "forward-forward of the post"
+    seed: int = 0
+    device: str = "cpu"
+
+    @property
+    def neuron(self) -> LIFParameters:
+        return LIFParameters(tau=self.tau, v_threshold=self.v_threshold)
+
+
+def overlay_labels_in_column(images: Tensor, labels: Tensor) -> Tensor:
+    """The post's overlay: clear ten pixels of the top row, then write down the left edge.
+
+    It sets ``x[i, 0, label, 0]`` where ``x[i, 0, 0, label]`` was meant, to the
+    largest value of the whole batch.
+    """
+    marked = images.clone()
+    marked[:, 0, 0, :10] = 0.0
+    marked[torch.arange(len(images), device=images.device), 0, labels, 0] = images.max()
+    return marked
+
+
+def post_loss(g_pos: Tensor, g_neg: Tensor, config: PostConfig) -> Tensor:
+    """The post's loss: as written ("linear"), as coded ("log(2+e^z)") or as meant ("softplus")."""
+    z = config.scale * torch.cat([config.theta - g_pos, g_neg - config.theta])
+    if config.loss == "linear":
+        return z.mean() / config.scale
+    if config.loss == "log(2+e^z)":
+        return torch.log1p(1 + z.exp()).mean() / config.scale
+    return F.softplus(z).mean() / config.scale
+
+
+class PostNetwork(nn.Module):
+    """The post's layers: Poisson encoder, linear map without bias, LIF, T steps each."""
+
+    def __init__(self, config: PostConfig) -> None:
+        super().__init__()
+        self.config = config
+        pairs = pairwise(config.widths)
+        self.layers = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairs)
+
+    def currents(self, number: int, rates: Tensor, generator: torch.Generator) -> Tensor:
+        """Encode rates ``[N, F]`` anew as spikes, normalise, and weigh: ``[T, N, K]``."""
+        spikes = poisson_encode(rates, self.config.n_steps, generator=generator)
+        if not self.config.pixel_norm:
+            length = 2.0 * rates.shape[1] ** 0.5
+            spikes = spikes * (length / rates.norm(dim=1, keepdim=True).clamp_min(1e-6))
+        elif number == 0:
+            spikes = spikes / (spikes + 1e-4)  # the length of one pixel is the pixel
+        else:
+            spikes = spikes / (spikes.norm(dim=2, keepdim=True) + 1e-4)
+        return cast(Tensor, self.layers[number](spikes))
+
+    def fire(self, currents: Tensor) -> Tensor:
+        return lif_scan(currents, self.config.neuron, self.config.surrogate)
+
+    def pair_of_rates(
+        self, number: int, positive: Tensor, negative: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Rates of one layer for positive and negative inputs, ``[N, K]`` each."""
+        good = self.currents(number, positive, generator)
+        bad = self.currents(number, negative, generator)
+        if self.config.shared_state:
+            # Taking turns on one membrane is one run of 2 T steps: +, -, +, -, ...
+            turns = self.fire(torch.stack([good, bad], dim=1).flatten(0, 1))
+            return firing_rate(turns[0::2]), firing_rate(turns[1::2])
+        spikes = self.fire(torch.cat([good, bad], dim=1))
+        both = firing_rate(spikes)
+        return both[: len(positive)], both[len(positive) :]
+
+    @torch.no_grad()
+    def up_to(
+        self, number: int, positive: Tensor, negative: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """What layer ``number`` is given, as the layers below answer now."""
+        for below in range(number):
+            positive, negative = self.pair_of_rates(below, positive, negative, generator)
+        return positive, negative
+
+    def rates(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """Rates of all layers while it predicts: one stream of images, ``[N, K]`` each."""
+        rates = [images.flatten(1)]
+        for number in range(len(self.layers)):
+            rates.append(firing_rate(self.fire(self.currents(number, rates[-1], generator))))
+        return rates[1:]
+
+
+def _pairs(
+    images: ImageSet, config: PostConfig, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Positive inputs, negative inputs and true labels, batch after batch without end."""
+    overlay = overlay_labels_in_column if config.label_in_column else overlay_labels
+    while True:
+        order = torch.randperm(len(images), generator=generator, device=images.labels.device)
+        for chosen in order.split(config.batch_size):
+            pictures, labels = images.images[chosen], images.labels[chosen]
+            wrong = draw_wrong_labels(labels, generator)
+            positive, negative = overlay(pictures, labels), overlay(pictures, wrong)
+            yield positive.flatten(1), negative.flatten(1), labels
+
+
+def train_post(
+    config: PostConfig,
+    training: ImageSet,
+    *,
+    on_layer_end: Callable[[int, list[float]], object] | None = None,
+) -> PostNetwork:
+    """Train layer after layer, ``n_updates`` steps each, as the post does.
+
+    With a single batch, positive and negative images stay the same ones and a
+    layer hands on the rates of its last update. With more images, wrong labels
+    are drawn anew and lower layers answer each batch with their finished weights.
+    """
+    generator = torch.Generator(device=config.device).manual_seed(config.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = PostNetwork(config).to(config.device)
+    batches = _pairs(training, config, generator)
+    only_pair = next(batches) if len(training) <= config.batch_size else None
+    for number, layer in enumerate(network.layers):
+        optimizer = torch.optim.Adam(layer.parameters(), lr=config.lr)
+        losses = []
+        for _ in range(config.n_updates):
+            positive, negative, labels = only_pair or next(batches)
+            if only_pair is None:
+                positive, negative = network.up_to(number, positive, negative, generator)
+            rates = network.pair_of_rates(number, positive, negative, generator)
+            loss = _layer_loss(rates, labels, number, config)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        if only_pair is not None:
+            only_pair = rates[0].detach(), rates[1].detach(), labels
+        if on_layer_end is not None:
+            on_layer_end(number, torch.stack(losses).tolist())
+    return network
+
+
+def _layer_loss(
+    rates: tuple[Tensor, Tensor], labels: Tensor, number: int, config: PostConfig
+) -> Tensor:
+    if config.output_mse and number == len(config.widths) - 2:
+        return F.mse_loss(rates[0], F.one_hot(labels, config.widths[-1]).to(rates[0]))
+    g_pos, g_neg = (goodness(rate, config.goodness) for rate in rates)
+    return post_loss(g_pos, g_neg, config)
+
+
+@torch.no_grad()
+def predict_post(network: PostNetwork, images: Tensor, generator: torch.Generator) -> Tensor:
+    """Predict by goodness or by the busiest output neuron, over ten labels: ``[N]``."""
+    config = network.config
+    overlay = overlay_labels_in_column if config.label_in_column else overlay_labels
+    labels = torch.arange(10, device=images.device).repeat_interleave(len(images))
+    rates = network.rates(overlay(images.repeat(10, 1, 1, 1), labels), generator)
+    if config.prediction == "rate":
+        return predict(rates[-1].view(10, len(images), -1).sum(dim=0))
+    judged = torch.stack([goodness(rate, config.goodness) for rate in rates]).sum(dim=0)
+    return predict(judged.view(10, len(images)).T)
+
+
+def count_correct_post(network: PostNetwork, images: ImageSet, generator: torch.Generator) -> int:
+    """Right answers among all images, in portions that fit into memory."""
+    rows = 250 if images.images.is_cuda else 25
+    right = 0
+    for part, labels in zip(images.images.split(rows), images.labels.split(rows), strict=True):
+        right += (predict_post(network, part, generator) == labels).sum()
+    return int(right)
+
+
+def _row(number: int, post_number: float, note: str, **settings: Any) -> PostConfig:
+    question = f"Row {number} of the fourth post: {note}. What does it reach on all test images?"
+    return PostConfig(f"ff-{number}", question, post_number=post_number, **settings)
+
+
+# Rows 1-2 use the loss as the post writes it, since the note of row 3 says that its loss
+# was changed to "log(1+exp)", which is what the code calls log1p(1 + exp(z)).
+_FIRST = dict(widths=(784, 10), v_threshold=0.5, theta=0.5, prediction="rate")
+ROWS = [
+    _row(1, 6.25, "mean goodness", goodness="mean", loss="linear", surrogate=Sigmoid(), **_FIRST),
+    _row(2, 9.94, "mean square", loss="linear", surrogate=Sigmoid(), **_FIRST),
+    _row(3, 9.94, "log(1+exp), as it says", surrogate=Sigmoid(), **_FIRST),
+    _row(4, 5.0, "ATan, mean", goodness="mean", **_FIRST | {"v_threshold": 0.45}),
+    _row(5, 12.5, "ATan, mean square", **_FIRST | {"v_threshold": 0.45}),
+    _row(
+        6, 49.0, "MSE output layer", v_threshold=0.5, theta=0.5, output_mse=True, prediction="rate"
+    ),
+    _row(7, 61.0, "MSE output layer, theta 0.35", output_mse=True, prediction="rate"),
+    _row(8, 56.4, "predicted by goodness"),
+]
+
+MENDS: dict[str, dict[str, Any]] = {
+    "state": {"shared_state": False},
+    "softplus": {"loss": "softplus"},
+    "label": {"label_in_column": False},
+    "norm": {"pixel_norm": False},
+    "scale": {"scale": 20.0},
+    "updates": {"n_updates": 1000},
+    "images": {"n_updates": 1000, "n_training": 60_000},
+}
+
+
+def _ablation() -> list[PostConfig]:
+    """Row 8 with one fault mended, with all mended, and all mended but one."""
+    row = ROWS[7]
+    everything = {k: v for mend in MENDS.values() for k, v in mend.items()}
+    runs = []
+    for name, mend in MENDS.items():
+        question = f"Row 8 with one fault mended ({name}): what is it worth alone?"
+        runs.append(
+            replace(row, name=f"ff-mend-{name}", question=question, post_number=None, **mend)
+        )
+        if name == "updates":
+            continue  # it is part of "images"
+        kept = everything | {key: getattr(row, key) for key in mend if key != "n_updates"}
+        question = f"All faults of row 8 mended but one ({name}): what does it cost?"
+        runs.append(
+            replace(row, name=f"ff-keep-{name}", question=question, post_number=None, **kept)
+        )
+    question = "All faults of row 8 mended together: where does the post's network get?"
+    runs.append(replace(row, name="ff-mend-all", question=question, post_number=None, **everything))
+    return runs
+
+
+POST_PRESETS = {config.name: config for config in [*ROWS, *_ablation()]}

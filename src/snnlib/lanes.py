@@ -1,0 +1,142 @@
+"""Sixteen float32 numbers at once: a vector type for numba kernels.
+
+A processor adds sixteen numbers as fast as one, if they lie side by side. The
+compiler often cannot prove that this is safe, so the kernels of ``events`` and
+``fused`` say it themselves: ``row = load(table, i)`` fetches sixteen numbers,
+``+ - * /`` work on all of them, ``store(table, i, row)`` puts them back. The
+class below only tells numba that such a variable exists; each function is one
+instruction of LLVM, numba's compiler, which knows every processor's own form.
+
+There is no bounds check: position i counts in numbers, and i + 15 must exist.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+try:
+    from llvmlite import ir
+    from numba import njit, types
+    from numba.core import cgutils
+    from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+except ImportError as error:  # pragma: no cover
+    raise ImportError(
+        "The fast kernels of snnlib need numba; install it with 'pip install numba', "
+        "or use the plain torch path (--engine torch)."
+    ) from error
+
+LANES = 16
+
+
+class LaneType(types.Type):
+    """What numba calls a variable that holds sixteen float32 numbers."""
+
+    def __init__(self) -> None:
+        super().__init__(name="Lanes16xFloat32")
+
+
+_LANE_TYPE = LaneType()
+_LLVM_TYPE = ir.VectorType(ir.FloatType(), LANES)
+
+
+@register_model(LaneType)
+class _LaneModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, numba_type: Any) -> None:
+        super().__init__(manager, numba_type, _LLVM_TYPE)
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function on first use and keep the result on disk where that is possible.
+
+    Kernels release Python's lock, so that plain threads can share a batch.
+    """
+    try:
+        return njit(nogil=True, error_model="numpy", cache=True)(function)
+    except RuntimeError:  # no folder at all that numba may write to
+        return njit(nogil=True, error_model="numpy")(function)
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, position: Any) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    start = builder.gep(data, [position])
+    return builder.bitcast(start, _LLVM_TYPE.as_pointer())
+
+
+@intrinsic
+def load(typing_context: Any, table: Any, position: Any) -> Any:
+    """Sixteen numbers of the one-dimensional float32 array ``table``, from ``position`` on."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _pointer(context, builder, table, args[0], args[1])
+        return builder.load(place, align=4)
+
+    return _LANE_TYPE(table, types.intp), code
+
+
+@intrinsic
+def store(typing_context: Any, table: Any, position: Any, lanes: Any) -> Any:
+    """Write sixteen numbers into ``table``, from ``position`` on."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _pointer(context, builder, table, args[0], args[1])
+        builder.store(args[2], place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(table, types.intp, _LANE_TYPE), code
+
+
+@intrinsic
+def fill(typing_context: Any, number: Any) -> Any:
+    """Sixteen copies of one number."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        first = ir.Constant(ir.IntType(32), 0)
+        one = builder.insert_element(ir.Constant(_LLVM_TYPE, ir.Undefined), args[0], first)
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        return builder.shuffle_vector(one, one, everywhere)
+
+    return _LANE_TYPE(types.float32), code
+
+
+@intrinsic
+def where_reached(
+    typing_context: Any, x: Any, threshold: Any, if_reached: Any, otherwise: Any
+) -> Any:
+    """In each lane ``if_reached`` where ``x >= threshold``, else ``otherwise``."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        reached = builder.fcmp_ordered(">=", args[0], args[1])
+        return builder.select(reached, args[2], args[3])
+
+    return _LANE_TYPE(*[_LANE_TYPE] * 4), code
+
+
+def _define_operator(symbol: Callable[..., Any], instruction: str) -> None:
+    """Let ``a + b`` on two lane variables be one instruction."""
+
+    @type_callable(symbol)
+    def typer(context: Any) -> Any:
+        return lambda a, b: _LANE_TYPE if a is b is _LANE_TYPE else None
+
+    @lower_builtin(symbol, LaneType, LaneType)
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return getattr(builder, instruction)(*args)
+
+
+for _symbol, _instruction in {
+    operator.add: "fadd",
+    operator.sub: "fsub",
+    operator.mul: "fmul",
+    operator.truediv: "fdiv",
+}.items():
+    _define_operator(_symbol, _instruction)
+
+
+@intrinsic
+def lowest_bit(typing_context: Any, word: Any) -> Any:
+    """Position of the lowest 1 in a 64-bit word; 64 if there is none."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], cgutils.false_bit)
+
+    return types.int64(types.uint64), code
