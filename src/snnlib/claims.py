@@ -147,15 +147,40 @@ _FORWARD_FORWARD = [
 ]
 _ALL += [
     Claim(
-        f"ff-row-{row}",
+        f"ff-{row}",
         4,
         f"Row {row} of the Forward-Forward table: {test:g} % test, {training:g} % training.",
         test,
         training,
-        (f"ff-row-{row}",),
+        (f"ff-{row}",),
         ("post",),
     )
     for row, (test, training) in enumerate(_FORWARD_FORWARD, start=1)
+]
+
+_ALL += [
+    Claim(
+        "ff-faults",
+        4,
+        "What each fault of the Forward-Forward code costs: row 8 with them mended one at a time.",
+        56.4,
+        78.79,
+        (
+            *(f"ff-mend-{fault}" for fault in ("state", "softplus", "label", "norm", "scale")),
+            *("ff-mend-updates", "ff-mend-images", "ff-mend-all"),
+        ),
+        ("post",),
+    ),
+    Claim(
+        "ff-good",
+        4,
+        "Forward-Forward with spikes, every fault mended and an honest test.",
+        56.4,
+        78.79,
+        ("ff-good-500",),
+        ("honest",),
+        minutes=60.0,
+    ),
 ]
 
 CLAIMS: dict[str, Claim] = {claim.name: claim for claim in _ALL}

@@ -13,12 +13,13 @@ This engine does neither. Three ideas, each exact:
    once as a constant, take them away again where it stays silent.
 
 A pixel's 64 steps are one 64-bit word, kept for the backward pass, where the
-gradient of a weight row is a sum over the same few events. Neurons are handled
-sixteen at a time (``lanes``), images in chunks that threads may share.
+gradient of a weight row is a sum over the same few events. The loops are in
+``event_kernels``; here are the doors, the autograd function and the threads.
 """
 
 import functools
 import logging
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,80 +30,239 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snnlib.lanes import LANES, fill, kernel, load, lowest_bit, store, where_reached
+from snnlib import event_kernels
+from snnlib.event_kernels import STEPS, Constants
+from snnlib.lanes import LANES
 from snnlib.surrogate import ATan, Sigmoid
 
-STEPS = 64  # steps in a word
 _CHUNK = 64  # images that share one partial gradient
 _MAX_CHUNKS = 8
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _log = logging.getLogger(__name__)
 
 
-# ------------------------------------------------------------------ random bits
+class _Words(NamedTuple):
+    """The spikes of a batch, as ``event_kernels.encode`` leaves them."""
+
+    starts: np.ndarray  # image n owns places starts[n] to starts[n + 1]
+    pixels: np.ndarray  # position of each pixel that is not black
+    signs: np.ndarray  # -1 for a bright pixel, kept by its missing spikes, else 1
+    words: np.ndarray  # 64 steps each
 
 
-@kernel
-def _mix(x):
-    """SplitMix64's finalizer (Steele, Lea & Flood 2014): every input bit moves every output bit."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def poisson_linear_lif(
+    images: Tensor,
+    weight: Tensor,
+    n_steps: int,
+    neuron: Any,
+    *,
+    seed: int,
+    surrogate: ATan | Sigmoid = ATan(),
+    bias: Tensor | None = None,
+    first_index: int | None = None,
+) -> Tensor:
+    """Show Poisson spikes of images to a layer of LIF neurons and count its spikes.
 
+    The result is that of ``firing_rate(simulate_lif(spikes @ weight.T + bias))`` with
+    ``spikes = poisson_spikes(images, n_steps, seed=seed)``, and so are its gradients.
+    Random numbers depend on ``(seed, image number, pixel)`` alone: any number of
+    threads and any split into batches gives the same spikes.
 
-@kernel
-def _draw_words(keys, rarity, words, undecided, n):
-    """Decide 64 Bernoulli draws per word: bit t of ``words[j]`` is 1 with probability
-    ``rarity[j] / 2**32``. Plane by plane, random bit r meets bit c of the chance: where
-    they differ the draw is settled, and it fires if r = 0 and c = 1."""
-    for plane in range(10):  # all words together, so that the compiler can use vectors
-        for j in range(n):
-            random = _mix(keys[j] + np.uint64(plane + 1) * _GOLDEN)
-            chance = np.uint64(0) - ((rarity[j] >> np.uint64(31 - plane)) & np.uint64(1))
-            words[j] |= undecided[j] & chance & ~random
-            undecided[j] &= ~(chance ^ random)
-    for j in range(n):  # one word in sixteen has a draw left to settle
-        plane = 10
-        while undecided[j] != 0 and plane < 32:
-            random = _mix(keys[j] + np.uint64(plane + 1) * _GOLDEN)
-            chance = np.uint64(0) - ((rarity[j] >> np.uint64(31 - plane)) & np.uint64(1))
-            words[j] |= undecided[j] & chance & ~random
-            undecided[j] &= ~(chance ^ random)
-            plane += 1
+    Args:
+        images: Grey values in [0, 1], ``[N, n_pixels]`` or ``[N, ...]``.
+        weight: ``[K, n_pixels]``, float32 on the CPU.
+        n_steps: Number of time steps T.
+        neuron: ``LIFParameters`` or ``IFParameters``.
+        seed: Any whole number; another seed gives other spikes.
+        surrogate: Slope used for the spikes in the backward pass.
+        bias: Constant input, ``[K]``; none if left out.
+        first_index: Number of the first image; 0 if left out.
 
+    Returns:
+        Rates, spikes per step in [0, 1], ``[N, K]``.
 
-@kernel
-def _encode(images, n_steps, seed, first_index, starts, pixels, signs, words, first, last):
-    """List the pixels of images ``first`` to ``last`` that are not black, and draw their words.
-
-    Image n owns the places starts[n] to starts[n+1] of ``pixels`` and ``signs`` (-1 for
-    a bright pixel, stored by its missing spikes), and n_blocks times as many words.
+    Raises:
+        ValueError: Grey values outside [0, 1], shapes that do not fit, no time step,
+            or a tensor that is not float32 on the CPU.
     """
-    n_pixels = images.shape[1]
-    n_blocks = (n_steps + STEPS - 1) // STEPS
-    listed = np.empty(n_pixels + 1, np.int64)
-    keys = np.empty(n_pixels * n_blocks, np.uint64)
-    rarity = np.empty(n_pixels * n_blocks, np.uint64)
-    undecided = np.empty(n_pixels * n_blocks, np.uint64)
-    for n in range(first, last):
-        count = 0
-        for pixel in range(n_pixels):  # without a branch: black pixels are written over
-            listed[count] = pixel
-            count += images[n, pixel] > 0
-        image_key = _mix(_mix(seed + _GOLDEN) ^ np.uint64(first_index + n))
-        for i in range(count):
-            pixel = listed[i]
-            bright = images[n, pixel] > np.float32(0.5)
-            rare = 1.0 - images[n, pixel] if bright else np.float64(images[n, pixel])
-            pixels[starts[n] + i] = pixel * LANES
-            signs[starts[n] + i] = np.float32(-1) if bright else np.float32(1)
-            for block in range(n_blocks):
-                j = block * count + i
-                keys[j] = _mix(image_key + np.uint64(pixel * n_blocks + block) * _GOLDEN)
-                rarity[j] = np.uint64(rare * 4294967296.0)
-                left = n_steps - block * STEPS
-                undecided[j] = _ALL if left >= STEPS else (_ALL >> np.uint64(STEPS - left))
-        own = words[starts[n] * n_blocks : starts[n + 1] * n_blocks]
-        own[:] = 0
-        _draw_words(keys, rarity, own, undecided, count * n_blocks)
+    grey = _checked(images, n_steps)
+    if weight.dim() != 2 or weight.shape[1] != grey.shape[1]:
+        raise ValueError(f"weight must be [K, {grey.shape[1]}], got {tuple(weight.shape)}")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias must be [{len(weight)}], got {tuple(bias.shape)}")
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if tensor is not None and (
+            tensor.dtype != torch.float32 or not tensor.device.type == "cpu"
+        ):
+            raise ValueError(
+                f"{name} must be float32 on the CPU, got {tensor.dtype} on {tensor.device}"
+            )
+    _say_so_once()
+    words = _encode(grey, n_steps, seed, first_index or 0)
+    return cast(Tensor, _EventLayer.apply(weight, bias, words, n_steps, neuron, surrogate))
+
+
+def poisson_spikes(
+    images: Tensor, n_steps: int, *, seed: int, first_index: int | None = None
+) -> Tensor:
+    """Hand out the very spikes that :func:`poisson_linear_lif` works on.
+
+    Args:
+        images: Grey values in [0, 1], ``[N, n_pixels]`` or ``[N, ...]``.
+        n_steps: Number of time steps T.
+        seed: As in :func:`poisson_linear_lif`.
+        first_index: Likewise.
+
+    Returns:
+        Spikes, 0 or 1, float32 ``[T, N, n_pixels]``.
+    """
+    grey = _checked(images, n_steps)
+    words = _encode(grey, n_steps, seed, first_index or 0)
+    spikes = torch.zeros(n_steps, *grey.shape)
+    event_kernels.unpack(grey.numpy(), n_steps, *words, spikes.numpy())
+    return spikes
+
+
+def _checked(images: Tensor, n_steps: int) -> Tensor:
+    """Images as ``[N, n_pixels]`` float32, refused unless they can be encoded."""
+    if n_steps < 1:
+        raise ValueError(f"n_steps must be at least 1, got {n_steps}")
+    if images.dim() < 2 or images.device.type != "cpu":
+        raise ValueError(
+            f"images must be [N, ...] on the CPU, got {tuple(images.shape)} on {images.device}"
+        )
+    grey = images.detach().flatten(1).to(torch.float32).contiguous()
+    if grey.numel():
+        low, high = (bound.item() for bound in torch.aminmax(grey))
+        if not (low >= 0 and high <= 1):  # written so that NaN is refused too
+            raise ValueError(f"images must hold grey values in [0, 1], got {low:g} to {high:g}")
+    return grey
+
+
+def _encode(grey: Tensor, n_steps: int, seed: int, first_index: int) -> _Words:
+    """Draw the spikes of a batch."""
+    n_images, n_blocks = len(grey), -(-n_steps // STEPS)
+    starts = np.zeros(n_images + 1, np.int64)
+    np.cumsum(torch.count_nonzero(grey, dim=1).numpy(), out=starts[1:])
+    total = int(starts[-1])
+    words = _Words(
+        starts,
+        np.empty(total, np.int64),
+        np.empty(total, np.float32),
+        np.empty(total * n_blocks, np.uint64),
+    )
+    key = np.uint64(seed % 2**64)
+    _share(
+        n_images,
+        lambda chunk, first, last: event_kernels.encode(
+            grey.numpy(), n_steps, key, first_index, *words, first, last
+        ),
+    )
+    return words
+
+
+class _EventLayer(torch.autograd.Function):
+    """Weights and words to rates; the words travel to the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weight: Tensor,
+        bias: Tensor | None,
+        words: _Words,
+        n_steps: int,
+        neuron: Any,
+        surrogate: ATan | Sigmoid,
+    ) -> Tensor:
+        n_images, n_outputs = len(words.starts) - 1, len(weight)
+        constants = _constants(neuron, surrogate)
+        grouped = _in_groups(weight)
+        offsets = np.zeros(len(grouped) * LANES, np.float32)
+        if bias is not None:
+            offsets[:n_outputs] = bias.detach().numpy()
+        keep = any(ctx.needs_input_grad)
+        rates = torch.empty(n_images, len(offsets))
+        history = torch.empty(len(offsets) * n_images * n_steps if keep else 0)
+        _share(
+            n_images,
+            lambda chunk, first, last: event_kernels.forward(
+                grouped.numpy(), offsets, n_steps, constants, *words,
+                rates.numpy(), history.numpy(), first, last,
+            ),
+        )  # fmt: skip
+        ctx.save_for_backward(history)
+        ctx.settings = weight.shape, words, n_steps, constants, surrogate
+        return rates[:, :n_outputs].contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (history,) = ctx.saved_tensors
+        (n_outputs, n_pixels), words, n_steps, constants, surrogate = ctx.settings
+        n_groups, n_chunks = -(-n_outputs // LANES), len(_chunks(len(words.starts) - 1))
+        grad_rates = torch.zeros(len(grad_outputs[0]), n_groups * LANES)
+        grad_rates[:, :n_outputs] = grad_outputs[0]
+        slopes = history[:0]
+        if not constants.alpha > 0:
+            slopes = surrogate.derivative(history - float(constants.v_threshold))
+        weights = torch.zeros(n_chunks, n_groups, n_pixels * LANES)
+        offsets = torch.zeros(n_chunks, n_groups * LANES)
+        _share(
+            len(grad_rates),
+            lambda chunk, first, last: event_kernels.backward(
+                grad_rates.numpy(), history.numpy(), slopes.numpy(), n_steps, constants, *words,
+                weights[chunk].numpy(), offsets[chunk].numpy(), first, last,
+            ),
+        )  # fmt: skip
+        grad_weight = weights.sum(0).view(n_groups, n_pixels, LANES).transpose(1, 2)
+        grad_weight = grad_weight.reshape(-1, n_pixels)[:n_outputs]
+        grad_bias = offsets.sum(0)[:n_outputs] if ctx.needs_input_grad[1] else None
+        return grad_weight, grad_bias, None, None, None, None
+
+
+def _in_groups(weight: Tensor) -> Tensor:
+    """``[K, n_pixels]`` to ``[n_groups, n_pixels * 16]``, filled up with silent neurons."""
+    n_outputs, n_pixels = weight.shape
+    padded = torch.zeros(-(-n_outputs // LANES) * LANES, n_pixels)
+    padded[:n_outputs] = weight.detach()
+    return padded.view(-1, LANES, n_pixels).transpose(1, 2).reshape(-1, n_pixels * LANES)
+
+
+def _constants(neuron: Any, surrogate: ATan | Sigmoid) -> Constants:
+    """A neuron without a leak is one with an endless time constant."""
+    tau = getattr(neuron, "tau", math.inf)
+    decay_input = getattr(neuron, "decay_input", False)
+    numbers = (tau, neuron.v_threshold, 0.0 if neuron.v_reset is None else neuron.v_reset)
+    numbers += (1 / tau if decay_input else 1.0, 1 - 1 / tau)
+    numbers += (surrogate.alpha if isinstance(surrogate, ATan) else 0.0,)
+    flags = (bool(decay_input), neuron.v_reset is not None, bool(neuron.detach_reset))
+    return Constants(*(np.float32(number) for number in numbers), *flags)
+
+
+def _chunks(n_images: int) -> list[tuple[int, int]]:
+    """Split a batch in the same way for any number of threads, so that sums round alike."""
+    n_chunks = max(1, min(_MAX_CHUNKS, n_images // _CHUNK))
+    ends = [n_images * (i + 1) // n_chunks for i in range(n_chunks)]
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def _share(n_images: int, work: Callable[[int, int, int], object]) -> None:
+    """Call ``work(chunk, first, last)`` for every chunk, on as many threads as torch uses."""
+    chunks = [(i, *bounds) for i, bounds in enumerate(_chunks(n_images))]
+    n_threads = min(torch.get_num_threads(), len(chunks))
+    if n_threads == 1:
+        for chunk in chunks:
+            work(*chunk)
+    else:
+        list(_pool(n_threads, os.getpid()).map(lambda chunk: work(*chunk), chunks))
+
+
+@functools.cache
+def _pool(n_threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads to share a batch; a forked process needs its own, hence the second argument."""
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="snnlib-events")
+
+
+@functools.cache
+def _say_so_once() -> None:
+    if not event_kernels.forward.signatures:
+        _log.info("compiling the event kernels (on first use only; numba keeps the result)")

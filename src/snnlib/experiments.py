@@ -5,6 +5,7 @@ that was interrupted at any moment and resumed at the last epoch's end finishes
 exactly like an undisturbed one (same engine, device and number of threads).
 """
 
+import os
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict
@@ -44,7 +45,8 @@ def run_experiment(
         config: The settings, from ``PRESETS`` or your own; a Forward-Forward
             configuration goes to its own room.
         resume: A checkpoint of the same settings to go on from.
-        checkpoint: Where to store the state after every epoch.
+        checkpoint: Where to store the state after every epoch. A file that is
+            there already, of another run, is kept as ``NAME.old``.
         weights: Where to keep the weights of the reported epoch (safetensors).
         on_epoch_end: Called after each epoch, say to print a line.
         progress: Wraps the training batches of epoch n, say in a progress bar.
@@ -65,6 +67,7 @@ def run_experiment(
     if resume is not None:
         _load_state(run, resume)
     if checkpoint is not None:
+        _move_aside(Path(checkpoint), resume)
         save_checkpoint(checkpoint, _state(run))
 
     def after_epoch(epoch: Epoch) -> None:
@@ -95,6 +98,12 @@ def run_experiment(
     if weights is not None:
         save_weights(weights, run.selected, record_id=record.id)
     return record
+
+
+def _move_aside(checkpoint: Path, resume: str | Path | None) -> None:
+    """Keep the checkpoint of an earlier run under another name, unless we go on from it."""
+    if checkpoint.exists() and (resume is None or not checkpoint.samefile(resume)):
+        os.replace(checkpoint, f"{checkpoint}.old")
 
 
 def _select(run: Run, epoch: Epoch) -> None:

@@ -1,149 +1,46 @@
 """The ledger: one line of JSON per run, with all that is needed to repeat it.
 
 Lines are only ever added. Several processes may add at once, and a line torn by
-a crash or a full disk costs that line alone.
+a crash or a full disk costs that line alone. What a line holds is a
+:class:`RunRecord`; weights and checkpoints are files of their own.
 """
 
 import json
-import math
 import os
-import types
-import typing
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+
+from snnlib.checkpoints import load_checkpoint, load_weights, save_checkpoint, save_weights
+from snnlib.run_record import PROTOCOLS, SCHEMA_VERSION, Result, RunRecord
 
 try:
     import fcntl
 except ImportError:  # Windows: a line is still added by a single write
     fcntl = None  # type: ignore[assignment]
 
-SCHEMA_VERSION = 1
-PROTOCOLS = ("post", "honest")
+__all__ = [
+    "PROTOCOLS",
+    "SCHEMA_VERSION",
+    "LedgerWarning",
+    "Result",
+    "RunRecord",
+    "append_record",
+    "ledger_path",
+    "ledger_table",
+    "load_checkpoint",
+    "load_weights",
+    "markdown_table",
+    "read_ledger",
+    "save_checkpoint",
+    "save_weights",
+]
 
 
 class LedgerWarning(UserWarning):
     """A line of the ledger could not be read; all others were."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """Hits among ``n_images`` after an epoch, with the 95 % interval of their share."""
-
-    n_correct: int
-    n_images: int
-    epoch: int
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        _check_types(self)
-        if self.n_images < 1:
-            raise ValueError(f"n_images must be at least 1, got {self.n_images}")
-        if not 0 <= self.n_correct <= self.n_images:
-            raise ValueError(f"n_correct must lie in 0..{self.n_images}, got {self.n_correct}")
-        if self.epoch < 0:
-            raise ValueError(f"epoch must be at least 0, got {self.epoch}")
-        # Rounded, because at 0 and 100 % the interval touches the share itself.
-        if not 0 <= self.low <= self.accuracy + 1e-9 <= self.high + 2e-9 <= 1 + 2e-9:
-            raise ValueError(
-                f"low and high must enclose the accuracy {self.accuracy:.4f}, "
-                f"got {self.low} and {self.high}"
-            )
-
-    @property
-    def accuracy(self) -> float:
-        """Share of images classified correctly, in [0, 1]."""
-        return self.n_correct / self.n_images
-
-    def __str__(self) -> str:
-        return (
-            f"{self.accuracy:.2%} of {self.n_images} images "
-            f"(95 % interval {100 * self.low:.2f} to {100 * self.high:.2f})"
-        )
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """One run, complete: what was asked, with which settings, and what came out.
-
-    ``last`` and ``best_on_test`` belong to the post's protocol, where the test
-    set is looked at after every epoch; ``validation_selected`` to the honest one,
-    where it is looked at once. ``history`` is ``History.to_dict()``: per epoch its
-    ``number`` and, for each set, ``loss``, ``n_correct``, ``n_images``,
-    ``seconds``. ``extra`` holds further measurements by name.
-    """
-
-    id: str
-    claim: str
-    preset: str
-    question: str
-    settings: dict[str, Any]
-    protocol: str
-    seed: int
-    data_source: str
-    n_training: int
-    n_validation: int
-    n_test: int
-    history: list[dict[str, Any]]
-    last: Result | None
-    best_on_test: Result | None
-    validation_selected: Result | None
-    versions: dict[str, str]
-    commit: str
-    dirty: bool
-    device: str
-    threads: int
-    seconds: float
-    finished: str
-    notes: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
-    schema_version: int = SCHEMA_VERSION
-
-    def __post_init__(self) -> None:
-        _check_types(self)
-        _check_record(self)
-        for number, epoch in enumerate(self.history):
-            _check_epoch(number, epoch)
-
-    @property
-    def result(self) -> Result:
-        """The accuracy that the run's protocol reports as its own."""
-        chosen = self.best_on_test if self.protocol == "post" else self.validation_selected
-        assert chosen is not None  # guarded by _check_record
-        return chosen
-
-    def to_dict(self) -> dict[str, Any]:
-        """Nested plain dictionaries, ready for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
-        """Check and rebuild a record.
-
-        Raises:
-            ValueError: A field is missing, unknown, of the wrong type or impossible;
-                the message names it.
-        """
-        version = stored.get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise ValueError(
-                f"schema_version must be {SCHEMA_VERSION}, got {version}; "
-                f"another version of snnlib wrote this record"
-            )
-        known = {f.name for f in fields(cls)}
-        if odd := sorted(set(stored) ^ known):
-            raise ValueError(f"fields missing from or unknown to a record: {', '.join(odd)}")
-        values = dict(stored)
-        for name in ("last", "best_on_test", "validation_selected"):
-            if isinstance(values[name], Mapping):
-                values[name] = Result(**values[name])
-        return cls(**values)
 
 
 def ledger_path() -> Path:
@@ -240,57 +137,3 @@ def _locked_for_appending(path: Path) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)  # gives the lock back too
-
-
-def _check_types(instance: Any) -> None:
-    for f in fields(instance):
-        value = getattr(instance, f.name)
-        if not _fits(value, f.type):
-            wanted = getattr(f.type, "__name__", str(f.type))
-            raise ValueError(f"{f.name} must be of type {wanted}, got {value!r}")
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    if isinstance(kind, types.UnionType):
-        return any(_fits(value, option) for option in typing.get_args(kind))
-    kind = typing.get_origin(kind) or kind
-    if kind is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and math.isfinite(value)
-    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-
-
-def _check_record(record: RunRecord) -> None:
-    for name in ("id", "claim", "preset", "question", "data_source", "commit", "device"):
-        if not getattr(record, name).strip():
-            raise ValueError(f"{name} must not be empty")
-    if record.protocol not in PROTOCOLS:
-        raise ValueError(f"protocol must be one of {PROTOCOLS}, got {record.protocol!r}")
-    smallest = {"seed": 0, "n_training": 1, "n_validation": 0, "n_test": 1, "threads": 1}
-    for name, least in {**smallest, "seconds": 0}.items():
-        if getattr(record, name) < least:
-            raise ValueError(f"{name} must be at least {least}, got {getattr(record, name)}")
-    if record.schema_version != SCHEMA_VERSION:
-        raise ValueError(f"schema_version must be {SCHEMA_VERSION}, got {record.schema_version}")
-    if datetime.fromisoformat(record.finished).tzinfo is None:
-        raise ValueError(f"finished must name its time zone, got {record.finished!r}")
-    needed = ("last", "best_on_test") if record.protocol == "post" else ("validation_selected",)
-    for name in needed:
-        if getattr(record, name) is None:
-            raise ValueError(f"{name} must be given in the protocol {record.protocol!r}")
-    for name in ("last", "best_on_test", "validation_selected"):
-        result = getattr(record, name)
-        if result is not None and result.n_images != record.n_test:
-            raise ValueError(f"{name} must count {record.n_test} images, got {result.n_images}")
-
-
-def _check_epoch(index: int, epoch: Any) -> None:
-    if not isinstance(epoch, dict) or epoch.get("number") != index + 1:
-        raise ValueError(f"history[{index}] must be a dictionary with number {index + 1}")
-    for name, metrics in epoch.items():
-        if name == "number":
-            continue
-        if not isinstance(metrics, dict) or not all(_fits(v, float) for v in metrics.values()):
-            raise ValueError(f"history[{index}][{name!r}] must hold finite numbers")
-        if not 0 <= metrics.get("n_correct", 0) <= metrics.get("n_images", 0):
-            raise ValueError(f"history[{index}][{name!r}]: n_correct must lie in 0..n_images")

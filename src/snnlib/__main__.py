@@ -1,0 +1,8 @@
+"""``python -m snnlib`` is the command ``snnlib``."""
+
+import sys
+
+from snnlib.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""``snnlib``: the command line. Flags become settings; the work is done elsewhere.
+
+Rooms that need torch are imported inside the commands, so that ``--help`` is
+quick and ``doctor`` can examine a broken torch.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import snnlib
+from snnlib.claims import CLAIMS
+from snnlib.flags import make_parser, with_flags
+
+INTERRUPTED = 130  # what a shell reports after Ctrl-C
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    words = sys.argv[1:] if words is None else list(words)
+    options = make_parser().parse_args(words)
+    try:
+        return COMMANDS[options.command](options, words)
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"snnlib: {error}", file=sys.stderr)
+        return 1
+
+
+def doctor(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Examine the installation; exit code 1 if something is wrong."""
+    from snnlib.environment import diagnose
+
+    findings = diagnose()
+    for well, text in findings:
+        print(f"{'ok   ' if well else 'WRONG'} {text}")
+    n_wrong = sum(not well for well, _ in findings)
+    print("Everything is well." if n_wrong == 0 else f"{n_wrong} of {len(findings)} need care.")
+    return 1 if n_wrong else 0
+
+
+def train(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Train one preset with changed settings; the record goes beside the checkpoint."""
+    from snnlib.reproduction import find_preset
+
+    config = with_flags(find_preset(options.preset), options)
+    if options.j is not None:
+        print("-j is not needed: the images are in memory, no worker processes load them")
+    if options.data_dir:
+        os.environ["SNNLIB_CACHE"] = options.data_dir
+    checkpoint = _checkpoint_of(config, options.out_dir)
+    resume = checkpoint if options.go_on and checkpoint.exists() else options.resume
+    ledger = Path(options.ledger or Path(options.out_dir) / "ledger.jsonl")
+    try:
+        _run_and_record(config, options, resume, ledger)
+    except KeyboardInterrupt:
+        again = words if options.resume or options.go_on else [*words, "-resume", str(checkpoint)]
+        _say_how_to_go_on("Go on with", again)
+        return INTERRUPTED
+    return 0
+
+
+def reproduce(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Repeat claims of the posts and record the runs, or list all claims."""
+    from snnlib.records import read_ledger
+    from snnlib.reproduction import claims_as_markdown, find, is_recorded, planned_runs
+
+    ledger = _ledger_of_claims(options)
+    records = read_ledger(ledger)
+    if options.list or not (options.claims or options.all):
+        print(claims_as_markdown(records))
+        return 0
+    names = list(CLAIMS) if options.all else options.claims
+    runs = planned_runs([find(name, CLAIMS, "claim") for name in names], options.seeds)
+    missing = [with_flags(run, options) for run in runs if not is_recorded(run, records)]
+    print(f"{len(runs) - len(missing)} of {len(runs)} runs are recorded already", flush=True)
+    try:
+        if options.jobs > 1:
+            return _run_side_by_side(missing, options, ledger)
+        for config in missing:
+            checkpoint = _checkpoint_of(config, options.out_dir)
+            _run_and_record(config, options, checkpoint if checkpoint.exists() else None, ledger)
+            checkpoint.unlink(missing_ok=True)
+    except KeyboardInterrupt:
+        _say_how_to_go_on("The same command goes on", words)
+        return INTERRUPTED
+    return 0
+
+
+def ledger(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Print the recorded runs."""
+    from snnlib.records import ledger_table, markdown_table, read_ledger
+
+    records = read_ledger(_ledger_of_claims(options))
+    if options.json:
+        for record in records:
+            print(json.dumps(record.to_dict(), ensure_ascii=False))
+    else:
+        print(markdown_table(ledger_table(records)) or "No run is recorded yet.")
+    return 0
+
+
+def bench(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Run the speed comparisons of a source checkout."""
+    script = Path(snnlib.__file__).parents[2] / "bench" / "run.py"
+    if not script.exists():
+        raise ValueError(f"the benchmarks live in a source checkout; there is no {script}")
+    return subprocess.run([sys.executable, str(script), *options.words]).returncode
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {
+    "doctor": doctor,
+    "train": train,
+    "reproduce": reproduce,
+    "ledger": ledger,
+    "bench": bench,
+}
+
+
+def _run_and_record(
+    config: Any, options: argparse.Namespace, resume: str | Path | None, ledger: Path
+) -> None:
+    """Run, print a line per epoch, and add the record to a ledger."""
+    from snnlib.experiments import run_experiment
+    from snnlib.records import append_record
+
+    print(f"{config.name}: {config.question}", flush=True)
+    checkpoint = _checkpoint_of(config, options.out_dir)
+    record = run_experiment(
+        config,
+        resume=resume,
+        checkpoint=checkpoint,
+        weights=checkpoint.with_suffix(".safetensors") if options.save_model else None,
+        on_epoch_end=_reporter(config, getattr(options, "tensorboard", None)),
+        progress=_progress_bar if sys.stderr.isatty() else None,
+    )
+    append_record(record, ledger)
+    print(f"{record.preset}, seed {record.seed}, {record.protocol} protocol: {record.result}")
+    print(f"recorded as {record.id} in {ledger}", flush=True)
+
+
+def _run_side_by_side(missing: Sequence[Any], options: argparse.Namespace, ledger: Path) -> int:
+    """Each run in a process of its own, with its share of the processor cores."""
+    share = str(max(1, (os.cpu_count() or 1) // options.jobs))
+    limits = {name: share for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
+
+    def run(config: Any) -> int:
+        words = [config.name, "--seed", str(config.seed), "--continue", "--device", config.device]
+        words += ["--out-dir", options.out_dir, "--ledger", str(ledger)]
+        words += ["--protocol", config.protocol] if hasattr(config, "protocol") else []
+        words += ["--save-model"] if options.save_model else []
+        command = [sys.executable, "-m", "snnlib", "train", *words]
+        return subprocess.run(command, env={**os.environ, **limits}).returncode
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        try:
+            return max(pool.map(run, missing), default=0)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _checkpoint_of(config: Any, out_dir: str) -> Path:
+    protocol = getattr(config, "protocol", "own")
+    return Path(out_dir) / f"{config.name}-{protocol}-s{config.seed}.ckpt"
+
+
+def _ledger_of_claims(options: argparse.Namespace) -> Path:
+    """The ledger asked for; else the packaged one.
+
+    Outside a source checkout the packaged ledger is only read, and new records
+    go to ``runs/ledger.jsonl``.
+    """
+    from snnlib.records import ledger_path
+
+    if options.ledger:
+        return Path(options.ledger)
+    in_checkout = (Path(snnlib.__file__).parents[2] / "pyproject.toml").exists()
+    writes = options.command == "reproduce" and (options.claims or options.all)
+    if in_checkout or not writes:
+        return ledger_path()
+    return Path(options.out_dir) / "ledger.jsonl"
+
+
+def _say_how_to_go_on(text: str, words: Sequence[str]) -> None:
+    print(f"\nInterrupted. {text}:\n  {shlex.join(['snnlib', *words])}", file=sys.stderr)
+
+
+def _reporter(config: Any, log_dir: str | None) -> Any:
+    """An ``on_epoch_end`` that prints a line, and feeds TensorBoard if asked for."""
+    from snnlib.training import Epoch, tensorboard_writer
+
+    write = tensorboard_writer(log_dir) if log_dir else None
+
+    def report(epoch: Epoch) -> None:
+        texts = [f"epoch {epoch.number}/{getattr(config, 'epochs', '?')}"]
+        for name in ("training", *epoch.evaluation):
+            low, high = epoch[name].interval
+            texts.append(
+                f"{name} {epoch[name].accuracy:.2%} "
+                f"({100 * low:.2f}-{100 * high:.2f}, n={epoch[name].n_images})"
+            )
+        print("  ".join([*texts, f"loss {epoch.training.loss:.4f}"]), flush=True)
+        if write is not None:
+            write(epoch)
+
+    return report
+
+
+def _progress_bar(batches: Iterable[Any], epoch: int) -> Iterable[Any]:
+    from tqdm import tqdm
+
+    return tqdm(batches, desc=f"epoch {epoch}", leave=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

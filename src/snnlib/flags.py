@@ -1,0 +1,117 @@
+"""The flags of the command line and the settings they stand for."""
+
+import argparse
+from dataclasses import fields, replace
+from typing import Any
+
+import snnlib
+from snnlib.claims import CLAIMS
+from snnlib.presets import CHOICES, PRESETS
+
+# Setting, spellings (those of the posts among them), type, help.
+_SETTINGS: list[tuple[str, tuple[str, ...], Any, str]] = [
+    ("n_steps", ("-T", "--n-steps"), int, "time steps per image"),
+    ("device", ("-device", "--device"), str, "auto, cpu, cuda, cuda:0 ..."),
+    ("batch_size", ("-b", "--batch-size"), int, "images per batch"),
+    ("epochs", ("-epochs", "--epochs"), int, "passes over the training images"),
+    ("optimizer", ("-opt", "--optimizer"), CHOICES["optimizer"], "adam or sgd"),
+    ("momentum", ("-momentum", "--momentum"), float, "for sgd"),
+    ("lr", ("-lr", "--lr"), float, "learning rate, or its peak under one_cycle"),
+    ("tau", ("-tau", "--tau"), float, "membrane time constant, in steps"),
+    ("protocol", ("--protocol",), CHOICES["protocol"], "how the reported epoch is picked"),
+    ("engine", ("--engine",), CHOICES["engine"], "who computes the time steps"),
+    ("schedule", ("--schedule",), CHOICES["schedule"], "how the learning rate moves"),
+    ("loss", ("--loss",), CHOICES["loss"], "what is made small"),
+    ("seed", ("--seed",), int, "decides weights, order, spikes and split"),
+    ("limit", ("--limit",), int, "use only so many training images"),
+    ("test_limit", ("--test-limit",), int, "use only so many test images"),
+    ("max_grad_norm", ("--max-grad-norm",), float, "shorten longer gradients to this"),
+]
+
+_TRAIN_HELP = """\
+Train one preset and print one line per epoch. Every setting of a preset can be
+changed by a flag; the spellings of the posts work too:
+
+  snnlib train fc-quick                      ten seconds, to see it work
+  snnlib train fc -T 50 -b 64 -epochs 20     the first post's network, changed
+  snnlib train csnn-best --seed 3            a better recipe, honestly tested
+  snnlib train fc -resume runs/fc-post-s0.ckpt
+
+Presets: """
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "snnlib",
+        description="Spiking neural networks on MNIST: train, repeat the posts' claims, look up.",
+        epilog="Start with: snnlib doctor, then snnlib train fc-quick, then snnlib reproduce",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"snnlib {snnlib.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add = _adder(commands)
+    add("doctor", "is everything installed as it should be?")
+    _add_train(add("train", "train a preset", _TRAIN_HELP + ", ".join(PRESETS)))
+    _add_reproduce(add("reproduce", "repeat the claims of the posts"))
+    shown = add("ledger", "show every recorded run")
+    shown.add_argument("--json", action="store_true", help="one line of JSON per run")
+    shown.add_argument("--ledger", metavar="FILE", help="another ledger than the package's")
+    add("bench", "compare speed with other libraries").add_argument("words", nargs="*")
+    return parser
+
+
+def _adder(commands: Any) -> Any:
+    def add(name: str, help_text: str, text: str = "") -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = commands.add_parser(
+            name,
+            help=help_text,
+            description=text or help_text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.set_defaults(command=name)
+        return command
+
+    return add
+
+
+def _add_train(command: argparse.ArgumentParser) -> None:
+    command.add_argument("preset", metavar="PRESET")
+    for name, spellings, kind, help_text in _SETTINGS:
+        limited = {"choices": kind} if isinstance(kind, tuple) else {"type": kind}
+        command.add_argument(*spellings, dest=name, help=help_text, **limited)
+    command.add_argument("-amp", "--amp", action="store_true", help="forward pass in bfloat16")
+    command.add_argument("-j", type=int, help="accepted for old habits; does nothing")
+    command.add_argument("-data-dir", "--data-dir", help="where MNIST is unpacked")
+    command.add_argument("-resume", "--resume", metavar="FILE", help="go on from a checkpoint")
+    command.add_argument("--continue", dest="go_on", action="store_true", help="resume if possible")
+    command.add_argument("--tensorboard", metavar="DIR", help="write curves for TensorBoard")
+    _add_places(command)
+
+
+def _add_reproduce(command: argparse.ArgumentParser) -> None:
+    command.add_argument("claims", nargs="*", metavar="CLAIM", help=", ".join(CLAIMS))
+    command.add_argument("--list", action="store_true", help="every claim, its number and ours")
+    command.add_argument("--all", action="store_true", help="every claim that lacks a run")
+    command.add_argument("--seeds", type=int, default=1, help="how many seeds of each run")
+    command.add_argument("--jobs", type=int, default=1, help="so many runs side by side")
+    command.add_argument("-device", "--device", help="auto, cpu, cuda, cuda:0 ...")
+    _add_places(command)
+
+
+def _add_places(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-out-dir", "--out-dir", default="runs", help="for checkpoints (runs)")
+    command.add_argument("-save-model", "--save-model", action="store_true", help="keep weights")
+    command.add_argument("--ledger", metavar="FILE", help="where the record goes")
+
+
+def with_flags(config: Any, options: argparse.Namespace) -> Any:
+    """The settings of a preset with those flags that were given."""
+    given = {name: getattr(options, name, None) for name, *_ in _SETTINGS}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if getattr(options, "amp", False):
+        changes["amp"] = "bfloat16"
+    known = {f.name for f in fields(config)}
+    if strange := sorted(set(changes) - known):
+        raise ValueError(f"preset {config.name!r} has no setting {', '.join(strange)}")
+    return replace(config, **changes)

@@ -1,0 +1,124 @@
+"""From claims to runs and back: what is still missing, and how our numbers compare."""
+
+import difflib
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from snnlib.claims import CLAIMS, Claim
+from snnlib.presets import PRESETS
+from snnlib.records import RunRecord, markdown_table
+
+# Where and how fast a run was computed; every record states them, none is part of the claim.
+_FREE_SETTINGS = {"device", "engine", "amp", "question"}
+
+
+class UnknownNameError(ValueError):
+    """A preset or claim that does not exist; the message offers the nearest names."""
+
+
+def find(name: str, known: Mapping[str, Any], kind: str) -> Any:
+    """Look a name up.
+
+    Raises:
+        UnknownNameError: It does not exist; the message names the most similar.
+    """
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    offer = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    raise UnknownNameError(f"there is no {kind} {name!r}; {offer}")
+
+
+def find_preset(name: str) -> Any:
+    """The settings of a preset, Forward-Forward ones included.
+
+    Raises:
+        UnknownNameError: There is no such preset.
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    from snnlib.ff_experiments import FF_PRESETS
+
+    return find(name, {**PRESETS, **FF_PRESETS}, "preset")
+
+
+def planned_runs(claims: Iterable[Claim], n_seeds: int) -> list[Any]:
+    """Every configuration that the claims ask for, each once, seeds 0 to ``n_seeds`` - 1."""
+    runs: list[Any] = []
+    for seed in range(n_seeds):
+        for claim in claims:
+            for preset in claim.presets:
+                config = replace(find_preset(preset), seed=seed)
+                if not hasattr(config, "protocol"):  # Forward-Forward knows one protocol each
+                    runs.append(config)
+                    continue
+                runs += [replace(config, protocol=protocol) for protocol in claim.protocols]
+    return [config for i, config in enumerate(runs) if config not in runs[:i]]
+
+
+def is_recorded(config: Any, records: Iterable[RunRecord]) -> bool:
+    """Whether some record has exactly these settings; the machine may differ."""
+    return any(_repeats(record, config, _FREE_SETTINGS) for record in records)
+
+
+def records_of(claim: Claim, records: Iterable[RunRecord], protocol: str) -> list[RunRecord]:
+    """The recorded runs, of any seed, that answer a claim under one protocol.
+
+    A claim's number is answered by its first preset, with none of its settings
+    changed.
+    """
+    free = _FREE_SETTINGS | {"seed", "protocol"}
+    return [
+        record
+        for record in records
+        if record.preset == claim.presets[0]
+        and record.protocol == protocol
+        and _repeats(record, find_preset(record.preset), free)
+    ]
+
+
+def claim_rows(records: Sequence[RunRecord]) -> list[dict[str, str]]:
+    """One row per claim: the post's number, ours under both protocols, cost and command."""
+    return [
+        {
+            "claim": claim.name,
+            "post": str(claim.post),
+            "its number": claim.number,
+            "ours, post's protocol": summary(records_of(claim, records, "post")),
+            "ours, honest": summary(records_of(claim, records, "honest")),
+            "minutes a run": f"{claim.minutes:g}",
+            "command": f"snnlib reproduce {claim.name}",
+        }
+        for claim in CLAIMS.values()
+    ]
+
+
+def summary(records: Sequence[RunRecord]) -> str:
+    """Mean test accuracy over seeds with its spread, or the one with its interval."""
+    if not records:
+        return "-"
+    if len(records) == 1:
+        return str(records[0].result)
+    percents = [100 * record.result.accuracy for record in records]
+    return (
+        f"{statistics.mean(percents):.2f} % (sd {statistics.stdev(percents):.2f}, "
+        f"{len(percents)} seeds, {records[0].n_test} images each)"
+    )
+
+
+def claims_as_markdown(records: Sequence[RunRecord]) -> str:
+    """The table of claims, ready for a page or a terminal."""
+    return markdown_table(claim_rows(records))
+
+
+def _repeats(record: RunRecord, config: Any, free: set[str]) -> bool:
+    """Whether a record was made with these settings; one it does not know is no difference."""
+    wanted = json.loads(json.dumps(asdict(config)))  # tuples become lists, as in the ledger
+    return all(
+        record.settings.get(name, value) == value
+        for name, value in wanted.items()
+        if name not in free
+    )

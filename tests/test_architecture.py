@@ -1,0 +1,90 @@
+"""Who imports whom in snnlib: the table in CONTRIBUTING.md, read from the code."""
+
+import ast
+import graphlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "snnlib"
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+# module: the modules of ours that it imports. CONTRIBUTING.md shows the same table
+# and says why an arrow is there; change both together.
+MAY_IMPORT: dict[str, set[str]] = {}
+
+
+def imports(module: str) -> set[str]:
+    """Read the modules of ours that a module imports, anywhere in its text."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            source = f"snnlib.{node.module or ''}".rstrip(".") if node.level else node.module or ""
+            names += [source, *(f"{source}.{alias.name}" for alias in node.names)]
+    ours = {name.split(".")[1] for name in names if name.startswith("snnlib.")}
+    return ours & set(MODULES)
+
+
+def table_in_contributing() -> dict[str, set[str]]:
+    """Read the rows ``| `module` | what | `imports` ... |``."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", text, flags=re.M)
+    return {module: set(re.findall(r"`(\w+)`", cells)) for module, cells in rows}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_exactly_what_the_table_says(module):
+    assert imports(module) == MAY_IMPORT.get(module), (
+        "change the table in both places, or the import"
+    )
+
+
+def test_the_table_names_only_modules_that_exist():
+    assert sorted(MAY_IMPORT) == MODULES
+
+
+def test_contributing_shows_the_same_table():
+    assert table_in_contributing() == MAY_IMPORT
+
+
+def test_imports_point_downwards_only():
+    tuple(graphlib.TopologicalSorter(MAY_IMPORT).static_order())  # raises CycleError on a circle
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_can_be_read_in_one_sitting(module):
+    lines = (PACKAGE / f"{module}.py").read_text(encoding="utf-8").count("\n")
+    assert lines <= 300, f"{module}.py has {lines} lines: split it where it tells two stories"
+
+
+def test_importing_the_package_loads_neither_torch_nor_numba():
+    code = (
+        "import sys, snnlib; print(sorted({'torch', 'numba', 'spikingjelly'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_nothing_but_the_command_line_prints():
+    talkers = set()
+    for module in MODULES:
+        tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+        calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        if any(isinstance(call, ast.Name) and call.id == "print" for call in calls):
+            talkers.add(module)
+    assert talkers <= {"cli", "__main__"}
+
+
+def test_no_module_picks_a_device_by_itself():
+    for module in set(MODULES) - {"cli", "environment"}:
+        text = (PACKAGE / f"{module}.py").read_text(encoding="utf-8")
+        assert ".cuda()" not in text, (
+            f"{module}: tensors live on the device of the tensor that came"
+        )
