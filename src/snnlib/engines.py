@@ -85,7 +85,7 @@ def choose_engine(config: ExperimentConfig, device: torch.device) -> str:
         return "torch"
     fast = {"fc": "events", "csnn": "fused"}.get(config.network)
     if config.engine == "auto":
-        fits = device.type == "cpu" and config.amp == "off"
+        fits = device.type == "cpu" and config.amp == "off" and config.conv_steps == "all"
         fits = fits and (config.encoding == "poisson") == (fast == "events")
         return fast if fast and fits and _available(fast) else "scan"
     if config.engine in ("events", "fused"):
@@ -111,7 +111,7 @@ def make_respond(
         return _respond_as_the_fifth_post(config, network, noise)
     if engine == "events":
         return _respond_on_events(config, network, noise)
-    if engine == "fused" and config.conv_steps == "all":
+    if engine == "fused":
         return _respond_fused(config, network)
     return _respond_by_layers(config, network, noise, engine)
 
@@ -183,7 +183,6 @@ _RUNNERS: dict[str, RunNeurons] = {
     "spikingjelly": lambda layer, currents: layer(currents),
     "torch": _run_by_torch,
     "scan": _run_by_scan,
-    "fused": _run_by_scan,
 }
 
 

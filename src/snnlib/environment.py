@@ -4,10 +4,13 @@ import importlib
 import importlib.metadata
 import os
 import platform
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import snnlib
 
@@ -46,6 +49,23 @@ def device_name(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return f"{device} ({_processor()})"
+
+
+def stamp(preset: str, protocol: str, seed: int, device: Any) -> dict[str, Any]:
+    """The fields of a record that say when, where and with which code it was made."""
+    import torch
+
+    known, changed = commit()
+    now = datetime.now(UTC)
+    return {
+        "id": f"{preset}-{protocol}-s{seed}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}",
+        "versions": versions(),
+        "commit": known,
+        "dirty": changed,
+        "device": device_name(str(device)),
+        "threads": torch.get_num_threads(),
+        "finished": now.isoformat(timespec="seconds"),
+    }
 
 
 def diagnose() -> list[tuple[bool, str]]:

@@ -66,6 +66,17 @@ def _draw_words(keys, rarity, words, undecided, n):
 
 
 @kernel
+def count_grey(images, starts):
+    """Fill ``starts``: how many pixels that are not black lie before image n."""
+    starts[0] = 0
+    for n in range(images.shape[0]):
+        count = 0
+        for pixel in range(images.shape[1]):
+            count += images[n, pixel] > 0
+        starts[n + 1] = starts[n] + count
+
+
+@kernel
 def encode(images, n_steps, seed, first_index, starts, pixels, signs, words, first, last):
     """List the pixels of images ``first`` to ``last`` that are not black, and draw their words.
 

@@ -20,9 +20,7 @@ gradient of a weight row is a sum over the same few events. The loops are in
 import functools
 import logging
 import math
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -32,11 +30,10 @@ from torch.autograd.function import once_differentiable
 
 from snnlib import event_kernels
 from snnlib.event_kernels import STEPS, Constants
-from snnlib.lanes import LANES
+from snnlib.lanes import LANES, share, split
 from snnlib.surrogate import ATan, Sigmoid
 
 _CHUNK = 64  # images that share one partial gradient
-_MAX_CHUNKS = 8
 _log = logging.getLogger(__name__)
 
 
@@ -141,8 +138,8 @@ def _checked(images: Tensor, n_steps: int) -> Tensor:
 def _encode(grey: Tensor, n_steps: int, seed: int, first_index: int) -> _Words:
     """Draw the spikes of a batch."""
     n_images, n_blocks = len(grey), -(-n_steps // STEPS)
-    starts = np.zeros(n_images + 1, np.int64)
-    np.cumsum(torch.count_nonzero(grey, dim=1).numpy(), out=starts[1:])
+    starts = np.empty(n_images + 1, np.int64)
+    event_kernels.count_grey(grey.numpy(), starts)
     total = int(starts[-1])
     words = _Words(
         starts,
@@ -198,7 +195,7 @@ class _EventLayer(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (history,) = ctx.saved_tensors
         (n_outputs, n_pixels), words, n_steps, constants, surrogate = ctx.settings
-        n_groups, n_chunks = -(-n_outputs // LANES), len(_chunks(len(words.starts) - 1))
+        n_groups, n_chunks = -(-n_outputs // LANES), len(split(len(words.starts) - 1, _CHUNK))
         grad_rates = torch.zeros(len(grad_outputs[0]), n_groups * LANES)
         grad_rates[:, :n_outputs] = grad_outputs[0]
         slopes = history[:0]
@@ -228,38 +225,24 @@ def _in_groups(weight: Tensor) -> Tensor:
 
 
 def _constants(neuron: Any, surrogate: ATan | Sigmoid) -> Constants:
-    """A neuron without a leak is one with an endless time constant."""
+    """Plain numbers for the kernels; no leak is an endless time constant."""
     tau = getattr(neuron, "tau", math.inf)
-    decay_input = getattr(neuron, "decay_input", False)
-    numbers = (tau, neuron.v_threshold, 0.0 if neuron.v_reset is None else neuron.v_reset)
-    numbers += (1 / tau if decay_input else 1.0, 1 - 1 / tau)
-    numbers += (surrogate.alpha if isinstance(surrogate, ATan) else 0.0,)
-    flags = (bool(decay_input), neuron.v_reset is not None, bool(neuron.detach_reset))
-    return Constants(*(np.float32(number) for number in numbers), *flags)
-
-
-def _chunks(n_images: int) -> list[tuple[int, int]]:
-    """Split a batch in the same way for any number of threads, so that sums round alike."""
-    n_chunks = max(1, min(_MAX_CHUNKS, n_images // _CHUNK))
-    ends = [n_images * (i + 1) // n_chunks for i in range(n_chunks)]
-    return list(zip([0, *ends[:-1]], ends, strict=True))
+    decay_input = bool(getattr(neuron, "decay_input", False))
+    return Constants(
+        tau=np.float32(tau),
+        v_threshold=np.float32(neuron.v_threshold),
+        v_rest=np.float32(0.0 if neuron.v_reset is None else neuron.v_reset),
+        gain=np.float32(1 / tau if decay_input else 1.0),
+        leak=np.float32(1 - 1 / tau),
+        alpha=np.float32(surrogate.alpha if isinstance(surrogate, ATan) else 0.0),
+        decay_input=decay_input,
+        hard_reset=neuron.v_reset is not None,
+        detach_reset=bool(neuron.detach_reset),
+    )
 
 
 def _share(n_images: int, work: Callable[[int, int, int], object]) -> None:
-    """Call ``work(chunk, first, last)`` for every chunk, on as many threads as torch uses."""
-    chunks = [(i, *bounds) for i, bounds in enumerate(_chunks(n_images))]
-    n_threads = min(torch.get_num_threads(), len(chunks))
-    if n_threads == 1:
-        for chunk in chunks:
-            work(*chunk)
-    else:
-        list(_pool(n_threads, os.getpid()).map(lambda chunk: work(*chunk), chunks))
-
-
-@functools.cache
-def _pool(n_threads: int, process: int) -> ThreadPoolExecutor:
-    """Threads to share a batch; a forked process needs its own, hence the second argument."""
-    return ThreadPoolExecutor(n_threads, thread_name_prefix="snnlib-events")
+    share(split(n_images, _CHUNK), torch.get_num_threads(), work)
 
 
 @functools.cache

@@ -6,20 +6,16 @@ exactly like an undisturbed one (same engine, device and number of threads).
 """
 
 import os
-import secrets
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
-from snnlib import environment
 from snnlib.assembly import Progress, Run, prepare_run, stream_seed
 from snnlib.checkpoints import load_checkpoint, save_checkpoint, save_weights
 from snnlib.claims import CLAIMS, Claim
 from snnlib.data import ImageSet
+from snnlib.environment import stamp
 from snnlib.presets import PRESETS, ExperimentConfig
 from snnlib.readout import accuracy_interval
 from snnlib.records import Result, RunRecord
@@ -184,18 +180,3 @@ def _record(run: Run) -> RunRecord:
         seconds=sum(e[name].seconds for e in history.epochs for name in ("training", run.watched)),
         **stamp(config.name, config.protocol, config.seed, run.device),
     )
-
-
-def stamp(preset: str, protocol: str, seed: int, device: torch.device) -> dict[str, Any]:
-    """The fields of a record that say when, where and with which code it was made."""
-    commit, dirty = environment.commit()
-    now = datetime.now(UTC)
-    return {
-        "id": f"{preset}-{protocol}-s{seed}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}",
-        "versions": environment.versions(),
-        "commit": commit,
-        "dirty": dirty,
-        "device": environment.device_name(str(device)),
-        "threads": torch.get_num_threads(),
-        "finished": now.isoformat(timespec="seconds"),
-    }

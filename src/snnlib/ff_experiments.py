@@ -8,9 +8,11 @@ tensors; there is no loop over images.
 import argparse
 import ast
 import copy
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -18,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snnlib import environment
 from snnlib.augment import shift_images
 from snnlib.data import ImageSet, load_mnist, split_validation
 from snnlib.encoding import poisson_encode
-from snnlib.experiments import stamp
 from snnlib.ff_post import POST_PRESETS, PostConfig, PostNetwork, count_correct_post, train_post
 from snnlib.forward_forward import (
     ForwardForwardLayer,
@@ -301,7 +303,7 @@ def run_ff(
             "n_correct_validation_from_layer": on_validation,
             "looked_at_test": look_at_test,
         },
-        **stamp(config.name, "honest", config.seed, torch.device(config.device)),
+        **_stamp(config, "honest"),
     )
     return network, record
 
@@ -355,9 +357,24 @@ def run_post(config: PostConfig) -> tuple[PostNetwork, RunRecord]:
             "n_training_looked_at": len(few),
             "n_correct_first_64_test": n_first,
         },
-        **stamp(config.name, "post", config.seed, torch.device(config.device)),
+        **_stamp(config, "post"),
     )
     return network, record
+
+
+def _stamp(config: FFConfig | PostConfig, protocol: str) -> dict[str, Any]:
+    """When, where and with which code; apart from ``experiments``, to do without SpikingJelly."""
+    commit, dirty = environment.commit()
+    now = datetime.now(UTC)
+    return {
+        "id": f"{config.name}-{protocol}-s{config.seed}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}",
+        "versions": environment.versions(),
+        "commit": commit,
+        "dirty": dirty,
+        "device": environment.device_name(config.device),
+        "threads": torch.get_num_threads(),
+        "finished": now.isoformat(timespec="seconds"),
+    }
 
 
 def run_ff_experiment(

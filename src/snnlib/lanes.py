@@ -10,8 +10,11 @@ instruction of LLVM, numba's compiler, which knows every processor's own form.
 There is no bounds check: position i counts in numbers, and i + 15 must exist.
 """
 
+import functools
 import operator
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 try:
@@ -54,6 +57,39 @@ def kernel(function: Callable[..., Any]) -> Any:
         return njit(nogil=True, error_model="numpy", cache=True)(function)
     except RuntimeError:  # no folder at all that numba may write to
         return njit(nogil=True, error_model="numpy")(function)
+
+
+def split(n_items: int, chunk: int, n_most: int = 8) -> list[tuple[int, int]]:
+    """Cut a batch into parts ``(first, last)``, the same for any number of threads.
+
+    So partial sums, and with them the rounding of a gradient, never depend on the
+    machine.
+    """
+    n_parts = max(1, min(n_most, n_items // chunk))
+    ends = [n_items * (i + 1) // n_parts for i in range(n_parts)]
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def share(
+    parts: list[tuple[int, int]], n_threads: int, work: Callable[[int, int, int], object]
+) -> None:
+    """Call ``work(part, first, last)`` for every part, on up to ``n_threads`` threads.
+
+    Plain threads rather than numba's ``prange``, whose first use would reset
+    torch's own number of threads.
+    """
+    calls = [(i, *part) for i, part in enumerate(parts)]
+    if min(n_threads, len(calls)) == 1:
+        for call in calls:
+            work(*call)
+    else:
+        list(_pool(n_threads, os.getpid()).map(lambda call: work(*call), calls))
+
+
+@functools.cache
+def _pool(n_threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads to share a batch; a forked process needs its own, hence the second argument."""
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="snnlib")
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, position: Any) -> Any:

@@ -104,8 +104,8 @@ class ExperimentConfig:
         for name, value in fc_only.items():
             if getattr(self, name) == value and self.network != "fc":
                 raise ValueError(f"{name}={value!r} needs network='fc', got {self.network!r}")
-        if self.engine == "fused" and self.network != "csnn":
-            raise ValueError(f"engine='fused' needs network='csnn', got {self.network!r}")
+        if self.engine == "fused" and (self.network != "csnn" or self.conv_steps == "one"):
+            raise ValueError("engine='fused' needs network='csnn' and conv_steps='all'")
         if self.conv_steps == "one" and (self.network == "fc" or self.encoding != "constant"):
             raise ValueError("conv_steps='one' needs convolutions and encoding='constant'")
         if self.engine == "events" and self.encoding != "poisson":

@@ -1,0 +1,244 @@
+"""The CSNN on a CPU: BatchNorm, integrate-and-fire over T steps and max pool in one pass.
+
+Computed layer by layer, the first block writes and reads back twelve tensors
+the size of all its neurons at all steps. Three things make that unnecessary:
+
+1. The image is the same at every step, so the first convolution and its
+   BatchNorm are needed once, not T times.
+2. Norm, neuron and pool look at one 2 x 2 window only. Walking through time
+   inside the window, nothing but its pooled spikes has to be written.
+3. On the way back the potentials are computed again instead of remembered: that
+   costs a few additions, remembering them costs a trip to memory.
+
+Channels lie side by side in memory (channels-last), so that sixteen of them can
+be handled at a time (``lanes``). The loops are in ``fused_kernels``.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from snnlib import fused_kernels
+from snnlib.fused_kernels import Layout, Neuron
+from snnlib.lanes import LANES, share, split
+from snnlib.neurons import IFParameters
+from snnlib.scan import if_scan
+from snnlib.surrogate import ATan
+
+_CHUNK = 8  # images
+
+
+def conv_snn_rate(
+    network: nn.Module, images: Tensor, n_steps: int, *, bfloat16: bool = False
+) -> Tensor:
+    """Answer a batch with a ``ConvSNN`` as ``firing_rate(network(constant_encode(images)))``.
+
+    Args:
+        network: A ``ConvSNN`` on the CPU; its weights, running statistics and
+            train or eval mode are used (and updated) as by its own forward.
+        images: ``[N, 1, 28, 28]`` float32.
+        n_steps: Number of time steps T.
+        bfloat16: Multiply in bfloat16, keep everything else in float32. Changes
+            the results slightly; fast only where the processor can do it.
+
+    Returns:
+        Rates, ``[N, 10]``, differentiable in all weights of the network.
+    """
+    conv1, norm1, if1, _, conv2, norm2, if2, _, _, dense1, if3, dense2, if4 = (
+        cast(Any, layer) for layer in network.get_submodule("layers").children()
+    )
+    precision = torch.bfloat16 if bfloat16 else torch.float32
+    currents = _first_convolution(images, conv1.weight, precision)
+    spikes = norm_if_pool(currents, norm1, _neuron(if1), n_steps)
+    maps = functional.conv2d(
+        spikes.flatten(0, 1).permute(0, 3, 1, 2).to(precision),
+        conv2.weight.to(precision, memory_format=torch.channels_last),
+        padding=1,
+    )
+    currents = maps.permute(0, 2, 3, 1).to(torch.float32).unflatten(0, spikes.shape[:2])
+    spikes = norm_if_pool(currents, norm2, _neuron(if2), n_steps)
+    features = spikes.permute(0, 1, 4, 2, 3).flatten(2)  # the dense layer counts channels first
+    for dense, node in ((dense1, if3), (dense2, if4)):
+        product = functional.linear(features.to(precision), dense.weight.to(precision))
+        features = if_scan(product.to(torch.float32), _neuron(node))
+    return features.mean(0)
+
+
+def norm_if_pool(currents: Tensor, norm: Any, neuron: Any, n_steps: int) -> Tensor:
+    """BatchNorm, integrate and fire over T steps, then 2 x 2 max pool.
+
+    Args:
+        currents: Output of a convolution, channels last: ``[T, N, H, W, C]``, or
+            ``[1, N, H, W, C]`` if it is the same at every step. H and W are even.
+        norm: An ``nn.BatchNorm2d``; its mode and running statistics are respected.
+        neuron: ``IFParameters``; the surrogate is ``ATan()``.
+        n_steps: Number of time steps T.
+
+    Returns:
+        Spikes ``[T, N, H/2, W/2, C]``, differentiable in ``currents`` and in the
+        norm's weight and bias.
+
+    Raises:
+        ValueError: ``currents`` has another shape.
+    """
+    if currents.dim() != 5 or currents.shape[0] not in (1, n_steps):
+        raise ValueError(
+            f"currents must be [1 or {n_steps}, N, H, W, C], got {tuple(currents.shape)}"
+        )
+    if currents.shape[2] % 2 or currents.shape[3] % 2:
+        raise ValueError(f"currents must have even H and W, got {tuple(currents.shape)}")
+    channels = currents.shape[-1]
+    weight, bias = norm.weight, norm.bias
+    mean, variance = _statistics(currents.detach(), norm, n_steps)
+    missing = -channels % LANES
+    if missing:  # silent channels fill the last sixteen
+        currents = functional.pad(currents, (0, missing))
+        weight, bias, mean = (functional.pad(x, (0, missing)) for x in (weight, bias, mean))
+        variance = functional.pad(variance, (0, missing), value=1.0)
+    inverse_std = (variance + norm.eps).rsqrt()
+    batch_statistics = norm.training or norm.running_mean is None
+    spikes = _NormIfPool.apply(
+        currents.contiguous(), weight, bias, mean, inverse_std, neuron, n_steps, batch_statistics
+    )
+    return cast(Tensor, spikes[..., :channels] if missing else spikes)
+
+
+def _first_convolution(images: Tensor, weight: Tensor, precision: torch.dtype) -> Tensor:
+    """Convolve one-channel images, straight into channels-last order ``[1, N, H, W, C]``."""
+    patches = functional.unfold(images, 3, padding=1).transpose(1, 2)
+    maps = patches.to(precision) @ weight.flatten(1).T.to(precision)
+    return maps.to(torch.float32).unflatten(1, images.shape[2:]).unsqueeze(0)
+
+
+def _neuron(node: Any) -> IFParameters:
+    """The constants of a SpikingJelly IF layer."""
+    return IFParameters(node.v_threshold, node.v_reset, node.detach_reset)
+
+
+def _statistics(currents: Tensor, norm: Any, n_steps: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance that BatchNorm uses; in training its running ones move along."""
+    if not norm.training and norm.running_mean is not None:
+        return norm.running_mean, norm.running_var
+    mean, variance = _moments(currents)
+    if norm.training and norm.running_mean is not None:
+        norm.num_batches_tracked += 1
+        pace = norm.momentum or 1.0 / norm.num_batches_tracked.item()
+        # A repeated step counts T times, as it does for the layer-by-layer network.
+        count = currents[0, ..., 0].numel() * n_steps
+        norm.running_mean.lerp_(mean, pace)
+        norm.running_var.lerp_(variance * count / max(count - 1, 1), pace)
+    return mean, variance
+
+
+def _moments(currents: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel, by the law of total variance over the frames."""
+    channels, n_frames = currents.shape[-1], currents.shape[0] * currents.shape[1]
+    if channels % LANES:
+        variance, mean = torch.var_mean(currents.flatten(0, -2), dim=0, correction=0)
+        return mean, variance
+    flat = currents.contiguous().view(-1).numpy()
+    means, squares = np.empty((2, n_frames * channels), np.float32)
+    n_positions = currents.shape[2] * currents.shape[3]
+    _share(
+        n_frames,
+        lambda part, first, last: fused_kernels.moments(
+            flat, n_positions, channels, means, squares, first, last
+        ),
+    )
+    each_mean = torch.from_numpy(means).view(n_frames, channels).double()
+    each_variance = torch.from_numpy(squares).view(n_frames, channels).double()
+    variance, mean = torch.var_mean(each_mean, dim=0, correction=0)
+    return mean.float(), (variance + each_variance.mean(0)).float()
+
+
+def _share(n_frames: int, work: Callable[[int, int, int], object]) -> None:
+    share(split(n_frames, _CHUNK), torch.get_num_threads(), work)
+
+
+class _NormIfPool(torch.autograd.Function):
+    """The fused pass and its way back; remembers the convolution's output only."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        inverse_std: Tensor,
+        neuron: Any,
+        n_steps: int,
+        batch_statistics: bool,
+    ) -> Tensor:
+        scale = weight * inverse_std
+        shift = bias - mean * scale
+        repeated = len(x) == 1 and n_steps > 1
+        layout = Layout(n_steps, *x.shape[1:], repeated)
+        constants = Neuron(
+            np.float32(neuron.v_threshold),
+            np.float32(0.0 if neuron.v_reset is None else neuron.v_reset),
+            np.float32(ATan().alpha),
+            neuron.v_reset is not None,
+            bool(neuron.detach_reset),
+        )
+        n_frames, height, width, channels = x.shape[1:]
+        spikes = torch.empty(n_steps, n_frames, height // 2, width // 2, channels)
+        arrays = [tensor.view(-1).numpy() for tensor in (x, scale, shift, spikes)]
+        _share(
+            n_frames,
+            lambda part, first, last: fused_kernels.forward(
+                *arrays[:3], layout, constants, arrays[3], first, last
+            ),
+        )
+        ctx.save_for_backward(x, scale, shift, mean, inverse_std)
+        ctx.settings = layout, constants, batch_statistics
+        return spikes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        layout, constants, batch_statistics = ctx.settings
+        saved = ctx.saved_tensors
+        grad_x, sums = torch.empty_like(saved[0]), torch.zeros(2, layout.n_frames, layout.channels)
+        arrays = [tensor.view(-1).numpy() for tensor in (*saved, grad_x, *sums)]
+        grad_spikes = grad_outputs[0].contiguous().view(-1).numpy()
+        _share(
+            layout.n_frames,
+            lambda part, first, last: fused_kernels.backward(
+                *arrays[:5], layout, constants, grad_spikes, *arrays[5:], first, last
+            ),
+        )
+        grad_bias, grad_weight = sums.double().sum(1).float()
+        _finish(saved, grad_x, grad_bias, grad_weight, batch_statistics)
+        return grad_x, grad_weight, grad_bias, None, None, None, None, None
+
+
+def _finish(
+    saved: tuple[Tensor, ...],
+    grad_x: Tensor,
+    grad_bias: Tensor,
+    grad_weight: Tensor,
+    batch_statistics: bool,
+) -> None:
+    """Carry the gradient through the norm; fixed statistics have no gradient of their own."""
+    x, scale, _, mean, inverse_std = saved
+    count = x[..., 0].numel()
+    share_of_batch = 1.0 / count if batch_statistics else 0.0
+    constants = (
+        mean,
+        scale,
+        grad_bias * share_of_batch,
+        grad_weight * inverse_std * share_of_batch,
+    )
+    arrays = [tensor.view(-1).numpy() for tensor in (x, grad_x, *constants)]
+    channels = x.shape[-1]
+    share(
+        split(count, 4096),
+        torch.get_num_threads(),
+        lambda part, first, last: fused_kernels.norm_backward(*arrays, channels, first, last),
+    )

@@ -1,0 +1,204 @@
+"""The command line: the posts' flags, nearest names, a clean stop."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from snnlib import environment
+from snnlib.claims import CLAIMS
+from snnlib.cli import main
+from snnlib.flags import make_parser, with_flags
+from snnlib.presets import PRESETS
+from snnlib.records import load_checkpoint, load_weights, read_ledger
+from snnlib.reproduction import claim_rows, is_recorded, planned_runs, records_of
+
+QUICK = ["--limit", "60", "--test-limit", "20", "-T", "3", "-b", "20", "-epochs", "2"]
+
+
+@pytest.fixture
+def small(tmp_path):
+    return [*QUICK, "--engine", "scan", "-device", "cpu", "-out-dir", str(tmp_path)]
+
+
+def test_the_posts_flags_change_the_settings_they_name():
+    words = "train fc -T 50 -device cpu -b 64 -epochs 7 -j 4 -opt sgd -momentum 0.5 -lr 0.1 -tau 3"
+    options = make_parser().parse_args([*words.split(), "-amp", "-save-model", "-resume", "x"])
+    config = with_flags(PRESETS["fc"], options)
+    assert (config.n_steps, config.device, config.batch_size, config.epochs) == (50, "cpu", 64, 7)
+    assert (config.optimizer, config.momentum, config.lr, config.tau) == ("sgd", 0.5, 0.1, 3.0)
+    assert (config.amp, options.save_model, options.resume) == ("bfloat16", True, "x")
+
+
+def test_without_flags_a_preset_stays_as_it_is():
+    assert (
+        with_flags(PRESETS["csnn"], make_parser().parse_args(["train", "csnn"])) == PRESETS["csnn"]
+    )
+
+
+def test_training_prints_a_line_per_epoch_and_leaves_record_and_weights(small, tmp_path, capsys):
+    assert main(["train", "fc", *small, "-j", "4", "-save-model"]) == 0
+
+    printed = capsys.readouterr().out
+    assert "epoch 1/2" in printed
+    assert "epoch 2/2" in printed
+    assert "n=20" in printed
+    assert "-j is not needed" in printed
+    (record,) = read_ledger(tmp_path / "ledger.jsonl")
+    assert (record.preset, record.n_training, len(record.history)) == ("fc", 60, 2)
+    weights, record_id = load_weights(tmp_path / "fc-post-s0.safetensors")
+    assert record_id == record.id
+    assert [w.shape for w in weights.values()] == [(10, 784)]
+
+
+def test_ctrl_c_leaves_a_checkpoint_the_way_back_and_exit_code_130(
+    small, tmp_path, capsys, monkeypatch
+):
+    def interrupt(network, *words, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("snnlib.training.train_epoch", interrupt)
+        assert main(["train", "fc", *small]) == 130
+    checkpoint = tmp_path / "fc-post-s0.ckpt"
+    advice = capsys.readouterr().err.strip().splitlines()[-1].strip()
+    assert advice == " ".join(["snnlib train fc", *small, "-resume", str(checkpoint)])
+    assert load_checkpoint(checkpoint)["history"] == []
+
+    assert main(advice.split()[1:]) == 0
+    assert len(load_checkpoint(checkpoint)["history"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "nearest"),
+    [(["train", "fcc"], "fc"), (["reproduce", "cssn"], "csnn"), (["train", "smal-conv"], "small")],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(words, nearest, capsys, tmp_path):
+    assert main([*words, "-out-dir", str(tmp_path)]) == 1
+    message = capsys.readouterr().err
+    assert f"did you mean {nearest}" in message
+    assert len(message.splitlines()) == 1
+
+
+def test_a_damaged_resume_file_is_one_sentence_and_nothing_is_written(small, tmp_path, capsys):
+    damaged = tmp_path / "damaged.ckpt"
+    damaged.write_bytes(b"hello")
+    assert main(["train", "fc", *small, "-resume", str(damaged)]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["damaged.ckpt"]
+
+
+def test_a_setting_that_a_preset_does_not_have_is_named(capsys):
+    pytest.importorskip("snnlib.ff_experiments")
+    assert main(["train", "ff-1", "--engine", "torch"]) == 1
+    assert "engine" in capsys.readouterr().err
+
+
+def test_list_shows_every_claim_with_its_command(capsys, tmp_path):
+    assert main(["reproduce", "--list", "--ledger", str(tmp_path / "none.jsonl")]) == 0
+    printed = capsys.readouterr().out
+    for claim in CLAIMS.values():
+        assert f"snnlib reproduce {claim.name} |" in printed
+    assert "92.89 %" in printed
+    assert "99.33 %" in printed
+
+
+def test_planned_runs_cover_presets_protocols_and_seeds_once_each():
+    runs = planned_runs([CLAIMS["fc"], CLAIMS["mse-vs-ce"]], 3)
+    named = [(run.name, run.protocol, run.seed) for run in runs]
+    assert sorted(named) == sorted(
+        {("fc", "post", s) for s in range(3)}
+        | {("fc", "honest", s) for s in range(3)}
+        | {("fc-ce", "honest", s) for s in range(3)}
+    )
+
+
+def test_a_run_with_changed_settings_does_not_answer_the_claim(small, tmp_path, monkeypatch):
+    assert main(["train", "fc", *small]) == 0
+    records = read_ledger(tmp_path / "ledger.jsonl")
+    assert records_of(CLAIMS["fc"], records, "post") == []
+    assert not is_recorded(PRESETS["fc"], records)
+    row = next(row for row in claim_rows(records) if row["claim"] == "fc")
+    assert row["ours, post's protocol"] == "-"
+
+
+def test_reproduce_runs_what_is_missing_records_it_and_is_then_done(tmp_path, capsys, monkeypatch):
+    tiny = {"n_steps": 3, "epochs": 1, "limit": 60, "test_limit": 20, "engine": "scan"}
+    for name in ("fc", "fc-ce"):
+        preset = PRESETS[name].but(name, "Tiny?", **tiny, batch_size=20, device="cpu")
+        monkeypatch.setitem(PRESETS, name, preset)
+    places = ["--ledger", str(tmp_path / "l.jsonl"), "--out-dir", str(tmp_path)]
+
+    assert main(["reproduce", "mse-vs-ce", *places]) == 0
+    assert "0 of 2 runs" in capsys.readouterr().out
+    records = read_ledger(tmp_path / "l.jsonl")
+    assert [(r.preset, r.protocol) for r in records] == [("fc", "honest"), ("fc-ce", "honest")]
+    assert not list(tmp_path.glob("*.ckpt"))
+
+    assert main(["reproduce", "mse-vs-ce", *places]) == 0
+    assert "2 of 2 runs" in capsys.readouterr().out
+    assert len(read_ledger(tmp_path / "l.jsonl")) == 2
+
+
+def test_the_ledger_prints_as_table_and_as_json(small, tmp_path, capsys):
+    assert main(["train", "fc", *small]) == 0
+    capsys.readouterr()
+    path = str(tmp_path / "ledger.jsonl")
+    assert main(["ledger", "--ledger", path]) == 0
+    assert "| fc | post | 0 | 2 |" in capsys.readouterr().out
+    assert main(["ledger", "--json", "--ledger", path]) == 0
+    assert json.loads(capsys.readouterr().out)["preset"] == "fc"
+
+
+def test_help_teaches_with_examples(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--help"])
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    assert "snnlib train fc-quick" in printed
+    assert all(name in printed for name in PRESETS)
+
+
+def test_the_command_line_starts_without_torch():
+    script = "import sys, snnlib.cli; assert not {'torch', 'numba'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_a_healthy_installation_passes_the_doctor(capsys):
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert "torch 2." in printed
+    assert "Everything is well." in printed
+
+
+@pytest.mark.parametrize(
+    ("package", "error", "cure"),
+    [
+        ("torchvision", "operator torchvision::nms does not exist", "install torch torchvision"),
+        ("torchvision", "undefined symbol", "-m pip install -U torchvision"),
+        ("spikingjelly", "No module named 'spikingjelly.activation_based'", "spikingjelly>=2.0"),
+    ],
+)
+def test_the_doctor_knows_the_cure(package, error, cure, capsys, monkeypatch):
+    imported = environment._imported
+
+    def broken(module):
+        if module.startswith(package):
+            raise RuntimeError(error)
+        return imported(module)
+
+    monkeypatch.setattr(environment, "_imported", broken)
+    assert main(["doctor"]) == 1
+    printed = capsys.readouterr().out
+    line = next(line for line in printed.splitlines() if line.startswith("WRONG"))
+    assert error in line
+    assert cure.replace("install torch", "--force-reinstall torch") in line
+    assert "1 of 6 need care" in printed
+
+
+def test_versions_name_what_decides_a_result():
+    assert {"python", "snnlib", "torch", "spikingjelly"} <= set(environment.versions())
+    commit, dirty = environment.commit()
+    assert commit == "unknown" or len(commit) == 40
+    assert isinstance(dirty, bool)

@@ -1,0 +1,149 @@
+"""Forward-Forward runs: presets, protocol and records, at toy size."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from snnlib import ff_experiments
+from snnlib.data import ImageSet
+from snnlib.ff_experiments import FF_PRESETS, FFConfig, run_ff_experiment, train_ff
+from snnlib.ff_post import POST_PRESETS, PostConfig, train_post
+from snnlib.records import RunRecord
+
+
+def toy_images(n: int, seed: int) -> ImageSet:
+    """Ten classes, each one bright row on dim noise."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 10
+    images = 0.2 * torch.rand(n, 1, 28, 28, generator=generator)
+    images[torch.arange(n), 0, 4 + 2 * labels] += 0.7
+    return ImageSet(images, labels, "toy test set")
+
+
+@pytest.fixture
+def toy_mnist(monkeypatch):
+    monkeypatch.setattr(
+        ff_experiments, "load_mnist", lambda *, train: toy_images(300 if train else 100, int(train))
+    )
+
+
+TINY = FFConfig(
+    "tiny",
+    "toy?",
+    hidden=(50, 50),
+    n_steps=4,
+    epochs=20,
+    lr=1e-2,
+    batch_size=20,
+    n_validation=100,
+    shift_pixels=0,
+)
+
+
+def test_every_preset_carries_its_name_and_a_question():
+    for name, config in FF_PRESETS.items():
+        assert config.name == name
+        assert config.question.endswith("?")
+
+
+def test_the_eight_rows_have_the_posts_settings():
+    rows = [POST_PRESETS[f"ff-{k}"] for k in range(1, 9)]
+    assert [r.post_number for r in rows] == [6.25, 9.94, 9.94, 5.0, 12.5, 49.0, 61.0, 56.4]
+    assert {(r.n_training, r.n_steps, r.tau, r.lr, r.n_updates) for r in rows} == {
+        (64, 100, 2.0, 1e-3, 100)
+    }
+    assert all(r.shared_state and r.label_in_column and r.pixel_norm for r in rows)
+    assert [r.prediction for r in rows] == ["rate"] * 7 + ["goodness"]
+
+
+def test_a_mend_changes_one_thing_and_a_keep_leaves_one_fault():
+    row, mended = POST_PRESETS["ff-8"], POST_PRESETS["ff-mend-all"]
+    for name in ("state", "softplus", "label", "norm", "scale"):
+        one, but_one = POST_PRESETS[f"ff-mend-{name}"], POST_PRESETS[f"ff-keep-{name}"]
+        settings = [k for k in vars(row) if k not in ("name", "question", "post_number")]
+        assert sum(getattr(one, k) != getattr(row, k) for k in settings) == 1
+        assert sum(getattr(but_one, k) != getattr(mended, k) for k in settings) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"negatives": "random", "averaging": 0.9},
+        {"together": False},
+        {"hand_over": "spikes"},
+        {"encoding": "poisson", "n_steps": 8},
+        {"shift_pixels": 1, "rotate_degrees": 3.0, "zoom": 0.02},
+    ],
+)
+@pytest.mark.usefixtures("toy_mnist")
+def test_a_run_learns_the_toy_classes_and_describes_itself(changes):
+    record = run_ff_experiment(replace(TINY, **changes))
+
+    assert RunRecord.from_dict(record.to_dict()) == record
+    assert record.protocol == "honest"
+    assert (record.n_training, record.n_validation, record.n_test) == (200, 100, 100)
+    assert record.result.accuracy > 0.6  # ten classes, so chance is 0.1
+
+
+@pytest.mark.usefixtures("toy_mnist")
+def test_the_same_seed_gives_the_same_run_and_another_seed_another():
+    runs = [run_ff_experiment(replace(TINY, epochs=2, seed=seed)) for seed in (1, 1, 2)]
+    losses = [[epoch["training"]["loss"] for epoch in run.history] for run in runs]
+    assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.usefixtures("toy_mnist")
+def test_a_time_limit_ends_the_run_cleanly_and_is_noted():
+    record = run_ff_experiment(TINY, minutes=0.0)
+    assert len(record.history) == 1
+    assert "stopped by its time limit after 1 of 20 epochs" in record.notes
+
+
+def test_a_run_without_a_look_at_the_test_set_reports_validation(toy_mnist, monkeypatch):
+    record = run_ff_experiment(replace(TINY, epochs=1), look_at_test=False)
+    assert record.extra["looked_at_test"] is False
+    assert record.result.n_images == record.n_validation
+
+
+def test_training_at_once_and_one_by_one_count_epochs_per_layer():
+    ends = []
+    train_ff(
+        replace(TINY, epochs=2, together=False),
+        toy_images(40, 0),
+        on_epoch_end=lambda network, losses, seconds: ends.append(len(losses)),
+    )
+    assert ends == [1, 1, 1, 1]  # two layers, two epochs each, one loss at a time
+
+
+TOY_ROW = replace(POST_PRESETS["ff-8"], widths=(784, 30, 10), n_steps=5, n_updates=5)
+
+
+@pytest.mark.usefixtures("toy_mnist")
+@pytest.mark.parametrize(
+    "changes", [{}, {"output_mse": True, "prediction": "rate"}, {"loss": "linear"}]
+)
+def test_a_row_of_the_post_runs_and_describes_itself(changes):
+    record = run_ff_experiment(replace(TOY_ROW, **changes))
+    assert RunRecord.from_dict(record.to_dict()) == record
+    assert record.protocol == "post"
+    assert (record.n_training, record.n_test) == (64, 100)
+    assert record.extra["n_training_looked_at"] == 64
+
+
+def test_the_post_feeds_the_next_layer_what_the_last_update_saw():
+    images = toy_images(64, 3)
+    network = train_post(replace(TOY_ROW, n_updates=3), images)
+    assert [tuple(layer.weight.shape) for layer in network.layers] == [(30, 784), (10, 30)]
+    assert isinstance(network.config, PostConfig)
+
+
+def test_the_output_layer_of_row_eight_is_silent_and_so_learns_nothing():
+    # A spike frame of length 1 gives currents far below the threshold 0.45.
+    config = replace(POST_PRESETS["ff-8"], n_steps=10, n_updates=3)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        untouched = ff_experiments.PostNetwork(config).layers[1].weight.clone()
+    network = train_post(config, toy_images(64, 3))
+    assert torch.equal(network.layers[1].weight, untouched)

@@ -1,0 +1,119 @@
+"""The fused pass of the CSNN gives the spikes and gradients of its separate layers."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from snnlib.encoding import constant_encode
+from snnlib.fused import conv_snn_rate, norm_if_pool
+from snnlib.networks import ConvSNN
+from snnlib.neurons import IFParameters, simulate_if
+
+NEURONS = [
+    IFParameters(),
+    IFParameters(detach_reset=True),
+    IFParameters(v_reset=None, v_threshold=0.8),
+    IFParameters(v_reset=-0.25),
+]
+
+
+def make_norm(channels, seed):
+    generator = torch.Generator().manual_seed(seed)
+    norm = nn.BatchNorm2d(channels)
+    norm.weight.data.uniform_(0.5, 1.5, generator=generator)
+    norm.bias.data.uniform_(-0.2, 0.6, generator=generator)
+    norm.running_mean.uniform_(-0.2, 0.2, generator=generator)
+    return norm
+
+
+def layer_by_layer(currents, norm, neuron, n_steps):
+    """Norm, neurons and pool one after the other, on all T steps."""
+    x = currents.expand(n_steps, *currents.shape[1:]).permute(0, 1, 4, 2, 3)
+    x = norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    spikes = simulate_if(x, neuron).spikes
+    pooled = functional.max_pool2d(spikes.flatten(0, 1), 2)
+    return pooled.unflatten(0, spikes.shape[:2]).permute(0, 1, 3, 4, 2)
+
+
+def gradients(run, currents, norm, weights):
+    currents = currents.clone().requires_grad_()
+    norm.zero_grad()
+    spikes = run(currents)
+    (spikes * weights.to(spikes)).sum().backward()
+    return spikes.detach(), [currents.grad, norm.weight.grad, norm.bias.grad]
+
+
+@pytest.mark.parametrize("channels", [16, 5])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("repeated", [True, False])
+@pytest.mark.parametrize("neuron", NEURONS, ids=str)
+def test_fused_pass_equals_separate_layers_in_float64(neuron, repeated, training, channels):
+    n_steps, generator = 5, torch.Generator().manual_seed(2)
+    shape = (1 if repeated else n_steps, 20, 4, 6, channels)
+    currents = torch.randn(shape, generator=generator)
+    weights = torch.randn(n_steps, 20, 2, 3, channels, generator=generator)
+    norm = make_norm(channels, 4).train(training)
+    exact_norm = copy.deepcopy(norm).double()
+
+    spikes, ours = gradients(
+        lambda x: norm_if_pool(x, norm, neuron, n_steps), currents, norm, weights
+    )
+    exact_spikes, exact = gradients(
+        lambda x: layer_by_layer(x, exact_norm, neuron, n_steps),
+        currents.double(),
+        exact_norm,
+        weights,
+    )
+
+    assert 0 < spikes.mean() < 1
+    assert torch.equal(spikes.double(), exact_spikes)
+    for a, b in zip(ours, exact, strict=True):
+        assert (a - b).abs().max() <= 1e-6 * b.abs().max()
+    torch.testing.assert_close(norm.running_mean.double(), exact_norm.running_mean)
+    torch.testing.assert_close(norm.running_var.double(), exact_norm.running_var)
+
+
+def test_network_answers_and_learns_as_its_own_layers_do():
+    torch.manual_seed(0)
+    images = torch.rand(6, 1, 28, 28)
+    network = ConvSNN(channels=16)
+    exact = copy.deepcopy(network).double()
+
+    rate = conv_snn_rate(network, images, 4)
+    rate.square().sum().backward()
+    exact_rate = exact(constant_encode(images.double(), 4)).mean(0)
+    exact_rate.square().sum().backward()
+
+    torch.testing.assert_close(rate.double(), exact_rate)
+    for ours, theirs in zip(network.parameters(), exact.parameters(), strict=True):
+        assert (ours.grad - theirs.grad).abs().max() <= 2e-5 * theirs.grad.abs().max()
+    for name, buffer in network.named_buffers():
+        torch.testing.assert_close(buffer.double(), exact.get_buffer(name).double())
+    with torch.no_grad():
+        torch.testing.assert_close(
+            conv_snn_rate(network.eval(), images, 4).double(),
+            exact.eval()(constant_encode(images.double(), 4)).mean(0),
+        )
+
+
+def test_one_and_two_threads_give_the_same_bits():
+    currents = torch.randn(3, 24, 4, 4, 16, generator=torch.Generator().manual_seed(1))
+    n_threads, results = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        norm = make_norm(16, 4)
+        run = lambda x, norm=norm: norm_if_pool(x, norm, IFParameters(), 3)  # noqa: E731
+        spikes, grads = gradients(run, currents, norm, torch.ones(3, 24, 2, 2, 16))
+        results.append([spikes, *grads])
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(n_threads)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 4, 4, 16), (4, 1, 3, 4, 16), (4, 4, 4, 16)])
+def test_shapes_that_do_not_fit_are_refused(shape):
+    with pytest.raises(ValueError, match="currents"):
+        norm_if_pool(torch.zeros(shape), nn.BatchNorm2d(16), IFParameters(), 4)
