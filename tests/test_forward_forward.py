@@ -14,6 +14,7 @@ from snnlib.forward_forward import (
     classify_by_rate,
     draw_likely_wrong_labels,
     draw_wrong_labels,
+    first_layer_goodness,
     forward_forward_loss,
     goodness,
     label_goodness,
@@ -291,6 +292,13 @@ def test_training_needs_pairs():
 
 
 # --- classification
+
+
+def test_one_product_gives_the_first_layers_goodness_with_all_ten_labels():
+    net, images = network(784, 60), random_images(7)
+    quick = first_layer_goodness(net.layers[0], images)
+    torch.testing.assert_close(quick, label_goodness(net, images)[0], rtol=0, atol=2 / (60 * 4))
+    assert quick.std() > 0
 
 
 class Oracle(torch.nn.Module):

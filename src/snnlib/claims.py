@@ -76,6 +76,16 @@ _ALL = [
         minutes=25.0,
     ),
     Claim(
+        "csnn-small",
+        1,
+        "The convolutional network gains much over one layer; the post shows 64 channels only.",
+        None,
+        None,
+        ("csnn-16",),
+        ("honest",),
+        minutes=10.0,
+    ),
+    Claim(
         "small-conv",
         3,
         "A small convolutional network reaches 98 %; its log says 97.88 %.",

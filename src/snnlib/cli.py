@@ -63,7 +63,8 @@ def train(options: argparse.Namespace, words: Sequence[str]) -> int:
     try:
         _run_and_record(config, options, resume, ledger)
     except KeyboardInterrupt:
-        again = words if options.resume or options.go_on else [*words, "-resume", str(checkpoint)]
+        begun = checkpoint.exists() and not (options.resume or options.go_on)
+        again = [*words, "-resume", str(checkpoint)] if begun else words
         _say_how_to_go_on("Go on with", again)
         return INTERRUPTED
     return 0

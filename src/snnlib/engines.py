@@ -85,7 +85,8 @@ def choose_engine(config: ExperimentConfig, device: torch.device) -> str:
         return "torch"
     fast = {"fc": "events", "csnn": "fused"}.get(config.network)
     if config.engine == "auto":
-        fits = device.type == "cpu" and config.amp == "off" and config.conv_steps == "all"
+        precisions = ("off", "bfloat16") if fast == "fused" else ("off",)
+        fits = device.type == "cpu" and config.amp in precisions and config.conv_steps == "all"
         fits = fits and (config.encoding == "poisson") == (fast == "events")
         return fast if fast and fits and _available(fast) else "scan"
     if config.engine in ("events", "fused"):
@@ -222,7 +223,13 @@ def _respond_fused(config: ExperimentConfig, network: nn.Module) -> Respond:
     from snnlib.fused import conv_snn_rate
 
     def respond(images: Tensor) -> Tensor:
-        return conv_snn_rate(network, _normalised(config, images), config.n_steps)
+        with torch.autocast("cpu", enabled=False):  # the room lowers precision by itself
+            return conv_snn_rate(
+                network,
+                _normalised(config, images),
+                config.n_steps,
+                bfloat16=config.amp == "bfloat16",
+            )
 
     return respond
 

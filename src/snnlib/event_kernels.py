@@ -45,35 +45,53 @@ def _mix(x):
 
 
 @kernel
+def _plane(random, rarity, plane, word, undecided):
+    """Compare one bit of 64 random numbers with that bit of the chance c.
+
+    Where they differ the draw is settled, and it fires if r = 0 and c = 1.
+    """
+    chance = np.uint64(0) - ((rarity >> np.uint64(31 - plane)) & _ONE)
+    return word | (undecided & chance & ~random), undecided & ~(chance ^ random)
+
+
+@kernel
 def _draw_words(keys, rarity, words, undecided, n):
-    """Decide 64 Bernoulli draws per word: bit t of ``words[j]`` is 1 with probability
-    ``rarity[j] / 2**32``. Plane by plane, random bit r meets bit c of the chance: where
-    they differ the draw is settled, and it fires if r = 0 and c = 1."""
-    for plane in range(10):  # all words together, so that the compiler can use vectors
-        for j in range(n):
-            random = _mix(keys[j] + np.uint64(plane + 1) * _GOLDEN)
-            chance = np.uint64(0) - ((rarity[j] >> np.uint64(31 - plane)) & np.uint64(1))
-            words[j] |= undecided[j] & chance & ~random
-            undecided[j] &= ~(chance ^ random)
-    for j in range(n):  # one word in sixteen has a draw left to settle
+    """Decide 64 draws per word: bit t of ``words[j]`` is 1 with chance ``rarity[j] / 2**32``.
+
+    The first ten planes are compared for all words alike, so that the compiler can
+    use vectors; one word in sixteen then still has a draw to settle.
+    """
+    for j in range(n):
+        word, left = np.uint64(0), undecided[j]
+        a, b = _mix(keys[j]), _mix(keys[j] + _GOLDEN)
+        for plane in range(10):  # xorshift128+ (Vigna 2014) hands out a + b
+            word, left = _plane(a + b, rarity[j], plane, word, left)
+            a ^= a << np.uint64(23)
+            a, b = b, a ^ b ^ (a >> np.uint64(18)) ^ (b >> np.uint64(5))
+        words[j], undecided[j] = word, left
+    for j in range(n):
         plane = 10
         while undecided[j] != 0 and plane < 32:
-            random = _mix(keys[j] + np.uint64(plane + 1) * _GOLDEN)
-            chance = np.uint64(0) - ((rarity[j] >> np.uint64(31 - plane)) & np.uint64(1))
-            words[j] |= undecided[j] & chance & ~random
-            undecided[j] &= ~(chance ^ random)
+            random = _mix(keys[j] + np.uint64(plane) * _GOLDEN)
+            words[j], undecided[j] = _plane(random, rarity[j], plane, words[j], undecided[j])
             plane += 1
 
 
 @kernel
 def count_grey(images, starts):
-    """Fill ``starts``: how many pixels that are not black lie before image n."""
-    starts[0] = 0
+    """Fill ``starts``: how many pixels that are not black lie before image n.
+
+    Returns how many of all pixels are no grey value in [0, 1].
+    """
+    starts[0] = wrong = 0
     for n in range(images.shape[0]):
         count = 0
         for pixel in range(images.shape[1]):
-            count += images[n, pixel] > 0
+            grey = images[n, pixel]
+            count += grey > 0
+            wrong += not (grey >= 0 and grey <= 1)  # counts NaN too
         starts[n + 1] = starts[n] + count
+    return wrong
 
 
 @kernel
@@ -86,30 +104,28 @@ def encode(images, n_steps, seed, first_index, starts, pixels, signs, words, fir
     n_pixels = images.shape[1]
     n_blocks = (n_steps + STEPS - 1) // STEPS
     listed = np.empty(n_pixels + 1, np.int64)
-    keys = np.empty(n_pixels * n_blocks, np.uint64)
-    rarity = np.empty(n_pixels * n_blocks, np.uint64)
-    undecided = np.empty(n_pixels * n_blocks, np.uint64)
+    keys, rarity, undecided = np.empty((3, n_pixels), np.uint64)
     for n in range(first, last):
         count = 0
         for pixel in range(n_pixels):  # without a branch: black pixels are written over
             listed[count] = pixel
             count += images[n, pixel] > 0
         image_key = _mix(_mix(seed + _GOLDEN) ^ np.uint64(first_index + n))
+        begin = starts[n]
         for i in range(count):
-            pixel = listed[i]
-            bright = images[n, pixel] > np.float32(0.5)
-            rare = 1.0 - images[n, pixel] if bright else np.float64(images[n, pixel])
-            pixels[starts[n] + i] = pixel
-            signs[starts[n] + i] = np.float32(-1) if bright else np.float32(1)
-            for block in range(n_blocks):
-                j = block * count + i
-                keys[j] = _mix(image_key ^ ((np.uint64(pixel) << np.uint64(32)) + np.uint64(block)))
-                rarity[j] = np.uint64(rare * 4294967296.0)
-                left = n_steps - block * STEPS
-                undecided[j] = _ALL if left >= STEPS else (_ALL >> np.uint64(STEPS - left))
-        own = words[starts[n] * n_blocks : starts[n + 1] * n_blocks]
-        own[:] = 0
-        _draw_words(keys, rarity, own, undecided, count * n_blocks)
+            grey = images[n, listed[i]]
+            bright = grey > np.float32(0.5)
+            pixels[begin + i] = listed[i]
+            signs[begin + i] = np.float32(-1) if bright else np.float32(1)
+            rare = np.float32(1) - grey if bright else grey
+            rarity[i] = np.uint64(np.int64(rare * np.float32(4294967296.0)))
+        for block in range(n_blocks):
+            left = n_steps - block * STEPS
+            for i in range(count):
+                keys[i] = _mix(image_key ^ np.uint64((listed[i] << 32) + block))
+                undecided[i] = _ALL if left >= STEPS else _ALL >> np.uint64(STEPS - left)
+            own = words[begin * n_blocks + block * count :]
+            _draw_words(keys, rarity, own, undecided, count)
 
 
 @kernel

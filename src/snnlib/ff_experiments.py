@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,7 @@ from snnlib.forward_forward import (
     Pair,
     draw_likely_wrong_labels,
     draw_wrong_labels,
+    first_layer_goodness,
     forward_forward_loss,
     goodness,
     label_goodness,
@@ -64,7 +65,7 @@ class FFConfig:
     scale: float = 6.0
     goodness: str = "mean_square"
     gain: float = 20.0
-    negatives: str = "likely"  # or "random"
+    negatives: str = "likely"  # to the first layer; or "likely-all" to all layers, or "random"
     sharpness: float = 1.0
     together: bool = True  # all layers at once, or one after another
     hand_over: str = "rate"  # or "spikes"
@@ -149,19 +150,33 @@ def make_pairs(
 ) -> Iterator[Pair]:
     """One epoch of positive and negative inputs, freshly shuffled, moved and labelled."""
     overlay = overlay_for(config, generator)
-    measure, _ = measure_and_loss(config)
     order = torch.randperm(len(training), generator=generator, device=training.labels.device)
     for chosen in order.split(config.batch_size):
         images, labels = training.images[chosen], training.labels[chosen]
         images = shift_images(images, config.shift_pixels, generator=generator)
         images = warp_images(images, config.rotate_degrees, config.zoom, generator)
-        if config.negatives == "random":
-            wrong = draw_wrong_labels(labels, generator)
-        else:
-            judged = label_goodness(network, images, measure=measure, overlay=overlay)
-            scores = judged.sum(dim=0)
-            wrong = draw_likely_wrong_labels(scores, labels, generator, config.sharpness)
+        wrong = wrong_labels(network, images, labels, config, generator)
         yield overlay(images, labels), overlay(images, wrong)
+
+
+def wrong_labels(
+    network: ForwardForwardNetwork,
+    images: Tensor,
+    labels: Tensor,
+    config: FFConfig,
+    generator: torch.Generator,
+) -> Tensor:
+    """Wrong labels at random, or as the first layer (or all layers) would confuse them."""
+    if config.negatives == "random":
+        return draw_wrong_labels(labels, generator)
+    measure, _ = measure_and_loss(config)
+    if config.negatives == "likely":
+        layer = cast(ForwardForwardLayer, network.layers[0])
+        scores = first_layer_goodness(layer, images, measure=measure)
+    else:
+        overlay = overlay_for(config, generator)
+        scores = label_goodness(network, images, measure=measure, overlay=overlay).sum(dim=0)
+    return draw_likely_wrong_labels(scores, labels, generator, config.sharpness)
 
 
 def count_correct(
@@ -435,13 +450,27 @@ def main(words: list[str] | None = None) -> None:
                 continue
             changes = dict(_setting(text) for text in options.set)
             config = replace(FF_PRESETS[name], seed=seed, device=options.device, **changes)
-            record = run_ff_experiment(config, minutes=left, look_at_test=not options.no_test)
+            record = run_ff_experiment(
+                config,
+                on_epoch_end=_print_epoch,
+                minutes=left,
+                look_at_test=not options.no_test,
+            )
             append_record(record, options.ledger)
             print(
                 f"{name} {options.set} seed {seed}: {record.result}, {record.seconds:.0f} s "
                 f"{record.notes} {record.extra}",
                 flush=True,
             )
+
+
+def _print_epoch(epoch: Epoch) -> None:
+    learnt, checked = epoch.training, epoch.evaluation["validation"]
+    print(
+        f"  epoch {epoch.number}: loss {learnt.loss:.4f}, training {learnt.accuracy:.2%}, "
+        f"validation {checked.accuracy:.2%}, {learnt.seconds:.0f} s",
+        flush=True,
+    )
 
 
 def _setting(text: str) -> tuple[str, Any]:

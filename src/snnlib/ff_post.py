@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from snnlib.data import ImageSet
 from snnlib.encoding import poisson_encode
+from snnlib.ff_kernels import poisson_rates
 from snnlib.forward_forward import draw_wrong_labels, goodness, overlay_labels
 from snnlib.neurons import LIFParameters
 from snnlib.readout import firing_rate, predict
@@ -126,12 +127,34 @@ class PostNetwork(nn.Module):
             positive, negative = self.pair_of_rates(below, positive, negative, generator)
         return positive, negative
 
+    @torch.no_grad()
     def rates(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         """Rates of all layers while it predicts: one stream of images, ``[N, K]`` each."""
         rates = [images.flatten(1)]
         for number in range(len(self.layers)):
-            rates.append(firing_rate(self.fire(self.currents(number, rates[-1], generator))))
+            if images.is_cpu:
+                rates.append(self._rates_on_cpu(number, rates[-1], generator))
+            else:
+                rates.append(firing_rate(self.fire(self.currents(number, rates[-1], generator))))
         return rates[1:]
+
+    def _rates_on_cpu(self, number: int, rates: Tensor, generator: torch.Generator) -> Tensor:
+        """What ``currents`` and ``fire`` give, without ever holding ``[T, N, F]``."""
+        config = self.config
+        scale = None
+        if not config.pixel_norm:
+            scale = 2.0 * rates.shape[1] ** 0.5 / rates.norm(dim=1).clamp_min(1e-6)
+        elif number == 0:
+            scale = torch.full((len(rates),), 1 / (1 + 1e-4))
+        return poisson_rates(
+            rates,
+            cast(Tensor, self.layers[number].weight),
+            config.n_steps,
+            config.tau,
+            config.v_threshold,
+            scale=scale,
+            seed=int(torch.randint(2**31, (), generator=generator)),
+        )
 
 
 def _pairs(
@@ -210,7 +233,7 @@ def predict_post(network: PostNetwork, images: Tensor, generator: torch.Generato
 
 def count_correct_post(network: PostNetwork, images: ImageSet, generator: torch.Generator) -> int:
     """Right answers among all images, in portions that fit into memory."""
-    rows = 250 if images.images.is_cuda else 25
+    rows = 250
     right = 0
     for part, labels in zip(images.images.split(rows), images.labels.split(rows), strict=True):
         right += (predict_post(network, part, generator) == labels).sum()

@@ -199,6 +199,14 @@ def _convolutional() -> list[ExperimentConfig]:
     return [
         _CSNN,
         _CSNN.but("csnn-best", "How far does a better recipe get, honestly?", epochs=20, **_RECIPE),
+        _CSNN.but(
+            "csnn-16",
+            "How far does a quarter of the channels get, in minutes and honestly?",
+            claim="csnn-small",
+            channels=16,
+            epochs=6,
+            **_RECIPE,
+        ),
         _CSNN.but("csnn-quick", "Does it learn, in a minute?", channels=16, **_QUICK),
         _SMALL.but(
             "small-conv",

@@ -71,7 +71,7 @@ class _SteadyRate(torch.autograd.Function):
             isinstance(surrogate, ATan) and current.dtype == torch.float32 and _has_triton(current)
         ):
             walk = _walk_by_triton
-        rate, slope = walk(current.detach(), n_steps, neuron, surrogate)
+        rate, slope = walk(current.detach(), n_steps, neuron, surrogate, ctx.needs_input_grad[0])
         ctx.save_for_backward(slope)
         return rate
 
@@ -90,7 +90,7 @@ def gain_and_leak(neuron: Any) -> tuple[float, float]:
 
 
 def _walk_by_torch(
-    current: Tensor, n_steps: int, neuron: Any, surrogate: ATan | Sigmoid
+    current: Tensor, n_steps: int, neuron: Any, surrogate: ATan | Sigmoid, slope_too: bool = True
 ) -> tuple[Tensor, Tensor]:
     gain, leak = gain_and_leak(neuron)
     v = torch.full_like(current, neuron.v_rest)
@@ -124,17 +124,18 @@ def _constants(neuron: Any, surrogate: ATan) -> tuple[float, ...]:
 
 
 def _walk_by_numba(
-    current: Tensor, n_steps: int, neuron: Any, surrogate: ATan
+    current: Tensor, n_steps: int, neuron: Any, surrogate: ATan, slope_too: bool = True
 ) -> tuple[Tensor, Tensor]:
     values = current.contiguous().numpy()
-    rate, slope = np.empty_like(values), np.empty_like(values)
+    rate = np.empty_like(values)
+    slope = np.empty_like(values if slope_too else values[:0])  # empty: only count spikes
     constants = [values.dtype.type(c) for c in _constants(neuron, surrogate)]
     _numba_kernel()(values.reshape(-1), rate.reshape(-1), slope.reshape(-1), n_steps, *constants)
     return torch.from_numpy(rate), torch.from_numpy(slope)
 
 
 def _walk_by_triton(
-    current: Tensor, n_steps: int, neuron: Any, surrogate: ATan
+    current: Tensor, n_steps: int, neuron: Any, surrogate: ATan, slope_too: bool = True
 ) -> tuple[Tensor, Tensor]:
     from snnlib import steady_triton
 
@@ -166,7 +167,13 @@ def _walk(  # type: ignore[no-untyped-def]
         x = current[first : first + n]
         v[:] = v_rest
         d_v[:] = count[:] = total[:] = 0
-        for _ in range(n_steps):
+        for _ in range(n_steps if slope.size == 0 else 0):
+            for i in range(n):
+                charged = v_rest + leak * (v[i] - v_rest) + gain * x[i]
+                spike = one if charged >= v_threshold else one - one
+                count[i] += spike
+                v[i] = charged + spike * (hard * (v_rest - charged) - (one - hard) * v_threshold)
+        for _ in range(n_steps if slope.size else 0):
             for i in range(n):
                 # v_rest + leak * (v - v_rest) + gain * x is charge() of all our neurons.
                 charged = v_rest + leak * (v[i] - v_rest) + gain * x[i]
@@ -181,4 +188,5 @@ def _walk(  # type: ignore[no-untyped-def]
                 d_v[i] = (one - spike * hard) * d_charged + attached * d_spike * reset
         for i in range(n):
             rate[first + i] = count[i] / n_steps
-            slope[first + i] = total[i] / n_steps
+            if slope.size:
+                slope[first + i] = total[i] / n_steps
