@@ -55,20 +55,34 @@ def _plane(random, rarity, plane, word, undecided):
 
 
 @kernel
-def _draw_words(keys, rarity, words, undecided, n):
+def _next_state(a, b):
+    """xorshift128+ (Vigna 2014): cheap, and its sum a + b is the random word."""
+    a ^= a << np.uint64(23)
+    return b, a ^ b ^ (a >> np.uint64(18)) ^ (b >> np.uint64(5))
+
+
+@kernel
+def _draw_words(keys, rarity, words, undecided, state_a, state_b, n):
     """Decide 64 draws per word: bit t of ``words[j]`` is 1 with chance ``rarity[j] / 2**32``.
 
-    The first ten planes are compared for all words alike, so that the compiler can
-    use vectors; one word in sixteen then still has a draw to settle.
+    The first ten planes are compared for all words alike, five at a visit, so that
+    the compiler can use vectors; one word in sixteen then has a draw left to settle.
     """
     for j in range(n):
-        word, left = np.uint64(0), undecided[j]
-        a, b = _mix(keys[j]), _mix(keys[j] + _GOLDEN)
-        for plane in range(10):  # xorshift128+ (Vigna 2014) hands out a + b
-            word, left = _plane(a + b, rarity[j], plane, word, left)
-            a ^= a << np.uint64(23)
-            a, b = b, a ^ b ^ (a >> np.uint64(18)) ^ (b >> np.uint64(5))
-        words[j], undecided[j] = word, left
+        state_a[j], state_b[j] = _mix(keys[j]), _mix(keys[j] + _GOLDEN)
+    for plane in range(0, 10, 5):
+        for j in range(n):
+            a, b, rare = state_a[j], state_b[j], rarity[j]
+            word, left = _plane(a + b, rare, plane, words[j], undecided[j])
+            a, b = _next_state(a, b)
+            word, left = _plane(a + b, rare, plane + 1, word, left)
+            a, b = _next_state(a, b)
+            word, left = _plane(a + b, rare, plane + 2, word, left)
+            a, b = _next_state(a, b)
+            word, left = _plane(a + b, rare, plane + 3, word, left)
+            a, b = _next_state(a, b)
+            words[j], undecided[j] = _plane(a + b, rare, plane + 4, word, left)
+            state_a[j], state_b[j] = _next_state(a, b)
     for j in range(n):
         plane = 10
         while undecided[j] != 0 and plane < 32:
@@ -104,7 +118,7 @@ def encode(images, n_steps, seed, first_index, starts, pixels, signs, words, fir
     n_pixels = images.shape[1]
     n_blocks = (n_steps + STEPS - 1) // STEPS
     listed = np.empty(n_pixels + 1, np.int64)
-    keys, rarity, undecided = np.empty((3, n_pixels), np.uint64)
+    keys, rarity, undecided, state_a, state_b = np.empty((5, n_pixels), np.uint64)
     for n in range(first, last):
         count = 0
         for pixel in range(n_pixels):  # without a branch: black pixels are written over
@@ -122,10 +136,11 @@ def encode(images, n_steps, seed, first_index, starts, pixels, signs, words, fir
         for block in range(n_blocks):
             left = n_steps - block * STEPS
             for i in range(count):
-                keys[i] = _mix(image_key ^ np.uint64((listed[i] << 32) + block))
+                keys[i] = image_key ^ np.uint64((listed[i] << 32) + block)
                 undecided[i] = _ALL if left >= STEPS else _ALL >> np.uint64(STEPS - left)
-            own = words[begin * n_blocks + block * count :]
-            _draw_words(keys, rarity, own, undecided, count)
+            own = words[begin * n_blocks + block * count :][:count]
+            own[:] = 0
+            _draw_words(keys, rarity, own, undecided, state_a, state_b, count)
 
 
 @kernel

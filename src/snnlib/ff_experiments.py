@@ -73,11 +73,10 @@ class FFConfig:
     shift_pixels: int = 2
     rotate_degrees: float = 0.0
     zoom: float = 0.0
-    epochs: int = 60
+    epochs: int = 30
     batch_size: int = 250
     lr: float = 2e-3
     averaging: float = 0.0  # decay per step of the averaged weights that are judged; 0 switches off
-    dropout: float = 0.0
     n_training: int | None = None
     n_validation: int = 10_000
     claim: str = "forward-forward"
@@ -355,7 +354,7 @@ def run_post(config: PostConfig) -> tuple[PostNetwork, RunRecord]:
         claim=config.claim,
         preset=config.name,
         question=config.question,
-        settings={**asdict(config), "surrogate": repr(config.surrogate)},
+        settings=asdict(config),
         protocol="post",
         seed=config.seed,
         data_source=test.source.replace(" test set", ""),
