@@ -20,7 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
+# Idle threads should sleep: on a busy machine two that spin are slower than one.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import torch  # noqa: E402
 
 Step = Callable[[], object]
 PACKAGES = ("torch", "spikingjelly", "snntorch", "norse", "sinabs", "numba", "numpy")

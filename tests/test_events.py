@@ -41,7 +41,7 @@ def make_images(n_images, n_pixels=90, seed=0):
 def make_weights(n_outputs, n_pixels=90, seed=1):
     """Multiples of 1/1024: their sums are exact in float32, in any order."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(-400, 500, (n_outputs, n_pixels), generator=generator) / 1024
+    return torch.randint(-300, 500, (n_outputs, n_pixels), generator=generator) / 1024
 
 
 def spikingjelly_rate(neuron, currents):

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from snnlib import ff_experiments
+from snnlib import ff_experiments, ff_training
 from snnlib.data import ImageSet
-from snnlib.ff_experiments import FF_PRESETS, FFConfig, run_ff_experiment, train_ff
-from snnlib.ff_post import POST_PRESETS, PostConfig, train_post
+from snnlib.ff_experiments import FF_PRESETS, FFConfig, PostConfig, run_ff_experiment
+from snnlib.ff_post import train_post
+from snnlib.ff_presets import POST_PRESETS
+from snnlib.ff_training import train_ff
 from snnlib.records import RunRecord
 
 
@@ -23,9 +25,10 @@ def toy_images(n: int, seed: int) -> ImageSet:
 
 @pytest.fixture
 def toy_mnist(monkeypatch):
-    monkeypatch.setattr(
-        ff_experiments, "load_mnist", lambda *, train: toy_images(300 if train else 100, int(train))
-    )
+    for room in (ff_experiments, ff_training):
+        monkeypatch.setattr(
+            room, "load_mnist", lambda *, train: toy_images(300 if train else 100, int(train))
+        )
 
 
 TINY = FFConfig(

@@ -6,7 +6,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from snnlib.ff_post import PostConfig, PostNetwork, overlay_labels_in_column, post_loss
+from snnlib.ff_post import PostNetwork, overlay_labels_in_column, post_loss
+from snnlib.ff_presets import PostConfig
 from snnlib.forward_forward import (
     ForwardForwardLayer,
     ForwardForwardNetwork,

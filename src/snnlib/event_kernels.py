@@ -1,24 +1,21 @@
 # mypy: disallow-untyped-defs=False
-"""The kernels of ``events``: spikes as bits, and sums over the bits that are set.
+"""From spikes kept as bits to rates, and from the gradient of the rates to that of the weights.
 
-Written for numba: a loop here runs at the speed of C. ``encode`` draws the
-spikes of a chunk of images, ``forward`` turns them into rates, ``backward``
-turns the gradient of the rates into that of the weights.
+Written for numba: a loop here runs at the speed of C. A pixel's word (``event_bits``)
+says at which of 64 steps its weights flow, or, for a bright pixel, at which steps
+they do not. Only the bits that are set cost anything.
 
-Weights come as ``[n_groups, n_pixels * 16]``: sixteen neurons are handled at a
-time, and what a pixel says to them lies side by side. The words of an image lie
-block by block: first all pixels' steps 0 to 63, then all pixels' steps 64 to 127.
+Weights come as ``[n_groups, n_pixels * 16]``: sixteen neurons are handled at a time,
+and what a pixel says to them lies side by side.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from snnlib.event_bits import STEPS
 from snnlib.lanes import LANES, fill, kernel, load, lowest_bit, store, where_reached
 
-STEPS = 64  # steps in a word
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ONE = np.uint64(1)
 
 
@@ -37,113 +34,6 @@ class Constants(NamedTuple):
 
 
 @kernel
-def _mix(x):
-    """SplitMix64's finalizer (Steele, Lea & Flood 2014): every input bit moves every output bit."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@kernel
-def _plane(random, rarity, plane, word, undecided):
-    """Compare one bit of 64 random numbers with that bit of the chance c.
-
-    Where they differ the draw is settled, and it fires if r = 0 and c = 1.
-    """
-    chance = np.uint64(0) - ((rarity >> np.uint64(31 - plane)) & _ONE)
-    return word | (undecided & chance & ~random), undecided & ~(chance ^ random)
-
-
-@kernel
-def _next_state(a, b):
-    """xorshift128+ (Vigna 2014): cheap, and its sum a + b is the random word."""
-    a ^= a << np.uint64(23)
-    return b, a ^ b ^ (a >> np.uint64(18)) ^ (b >> np.uint64(5))
-
-
-@kernel
-def _draw_words(keys, rarity, words, undecided, state_a, state_b, n):
-    """Decide 64 draws per word: bit t of ``words[j]`` is 1 with chance ``rarity[j] / 2**32``.
-
-    The first ten planes are compared for all words alike, five at a visit, so that
-    the compiler can use vectors; one word in sixteen then has a draw left to settle.
-    """
-    for j in range(n):
-        state_a[j], state_b[j] = _mix(keys[j]), _mix(keys[j] + _GOLDEN)
-    for plane in range(0, 10, 5):
-        for j in range(n):
-            a, b, rare = state_a[j], state_b[j], rarity[j]
-            word, left = _plane(a + b, rare, plane, words[j], undecided[j])
-            a, b = _next_state(a, b)
-            word, left = _plane(a + b, rare, plane + 1, word, left)
-            a, b = _next_state(a, b)
-            word, left = _plane(a + b, rare, plane + 2, word, left)
-            a, b = _next_state(a, b)
-            word, left = _plane(a + b, rare, plane + 3, word, left)
-            a, b = _next_state(a, b)
-            words[j], undecided[j] = _plane(a + b, rare, plane + 4, word, left)
-            state_a[j], state_b[j] = _next_state(a, b)
-    for j in range(n):
-        plane = 10
-        while undecided[j] != 0 and plane < 32:
-            random = _mix(keys[j] + np.uint64(plane) * _GOLDEN)
-            words[j], undecided[j] = _plane(random, rarity[j], plane, words[j], undecided[j])
-            plane += 1
-
-
-@kernel
-def count_grey(images, starts):
-    """Fill ``starts``: how many pixels that are not black lie before image n.
-
-    Returns how many of all pixels are no grey value in [0, 1].
-    """
-    starts[0] = wrong = 0
-    for n in range(images.shape[0]):
-        count = 0
-        for pixel in range(images.shape[1]):
-            grey = images[n, pixel]
-            count += grey > 0
-            wrong += not (grey >= 0 and grey <= 1)  # counts NaN too
-        starts[n + 1] = starts[n] + count
-    return wrong
-
-
-@kernel
-def encode(images, n_steps, seed, first_index, starts, pixels, signs, words, first, last):
-    """List the pixels of images ``first`` to ``last`` that are not black, and draw their words.
-
-    Image n owns the places starts[n] to starts[n+1] of ``pixels`` and ``signs`` (-1 for
-    a bright pixel, stored by its missing spikes), and n_blocks times as many words.
-    """
-    n_pixels = images.shape[1]
-    n_blocks = (n_steps + STEPS - 1) // STEPS
-    listed = np.empty(n_pixels + 1, np.int64)
-    keys, rarity, undecided, state_a, state_b = np.empty((5, n_pixels), np.uint64)
-    for n in range(first, last):
-        count = 0
-        for pixel in range(n_pixels):  # without a branch: black pixels are written over
-            listed[count] = pixel
-            count += images[n, pixel] > 0
-        image_key = _mix(_mix(seed + _GOLDEN) ^ np.uint64(first_index + n))
-        begin = starts[n]
-        for i in range(count):
-            grey = images[n, listed[i]]
-            bright = grey > np.float32(0.5)
-            pixels[begin + i] = listed[i]
-            signs[begin + i] = np.float32(-1) if bright else np.float32(1)
-            rare = np.float32(1) - grey if bright else grey
-            rarity[i] = np.uint64(np.int64(rare * np.float32(4294967296.0)))
-        for block in range(n_blocks):
-            left = n_steps - block * STEPS
-            for i in range(count):
-                keys[i] = image_key ^ np.uint64((listed[i] << 32) + block)
-                undecided[i] = _ALL if left >= STEPS else _ALL >> np.uint64(STEPS - left)
-            own = words[begin * n_blocks + block * count :][:count]
-            own[:] = 0
-            _draw_words(keys, rarity, own, undecided, state_a, state_b, count)
-
-
-@kernel
 def _constant_current(table, bias, pixels, signs, begin, end):
     """What flows at every step: the bias, and the weights of all bright pixels."""
     current = bias
@@ -159,10 +49,12 @@ def _add_events(currents, table, pixels, signs, words, begin, end, word):
     for i in range(begin, end):
         bits = words[word + i - begin]
         row = load(table, pixels[i] * LANES) * fill(signs[i])
-        while bits != 0:
-            at = lowest_bit(bits) * LANES
-            store(currents, at, load(currents, at) + row)
-            bits &= bits - _ONE
+        while bits != 0:  # two at a time; an odd one out is paired with the spare row
+            a, bits = lowest_bit(bits) * LANES, bits & (bits - _ONE)
+            b, bits = lowest_bit(bits) * LANES, bits & (bits - _ONE)
+            at_a, at_b = load(currents, a) + row, load(currents, b) + row
+            store(currents, a, at_a)
+            store(currents, b, at_b)
 
 
 @kernel
@@ -183,7 +75,7 @@ def forward(
     keep = history.size > 0
     zero, one = fill(np.float32(0)), fill(np.float32(1))
     threshold, rest = fill(neuron.v_threshold), fill(neuron.v_rest)
-    currents = np.empty(STEPS * LANES, np.float32)
+    currents = np.zeros((STEPS + 1) * LANES, np.float32)  # the last row is a spare
     for group in range(weights.shape[0]):
         table = weights[group]
         for n in range(first, last):
@@ -224,8 +116,9 @@ def _collect_events(grad, currents, total, pixels, signs, words, begin, end, wor
         bits = words[word + i - begin]
         change = fill(np.float32(0))
         while bits != 0:
-            change = change + load(currents, lowest_bit(bits) * LANES)
-            bits &= bits - _ONE
+            a, bits = lowest_bit(bits) * LANES, bits & (bits - _ONE)
+            b, bits = lowest_bit(bits) * LANES, bits & (bits - _ONE)
+            change = change + (load(currents, a) + load(currents, b))
         bright = np.float32(0.5) * (np.float32(1) - signs[i])
         change = change * fill(signs[i]) + total * fill(bright)
         store(grad, pixels[i] * LANES, load(grad, pixels[i] * LANES) + change)
@@ -256,7 +149,7 @@ def backward(
     zero = fill(np.float32(0))
     threshold, rest = fill(neuron.v_threshold), fill(neuron.v_rest)
     gain, leak = fill(neuron.gain), fill(neuron.leak)
-    grad_currents = np.empty(STEPS * LANES, np.float32)
+    grad_currents = np.zeros((STEPS + 1) * LANES, np.float32)  # the last row is a spare
     for group in range(grad_weights.shape[0]):
         grad = grad_weights[group]
         for n in range(first, last):
@@ -286,16 +179,3 @@ def backward(
                 word = begin * n_blocks + block * (end - begin)
                 _collect_events(grad, grad_currents, total, pixels, signs, words, begin, end, word)
                 store(grad_bias, group * LANES, load(grad_bias, group * LANES) + total)
-
-
-@kernel
-def unpack(images, n_steps, starts, pixels, signs, words, spikes):
-    """Write the spikes of all images as numbers 0 and 1, ``[T, N, n_pixels]``."""
-    n_blocks = (n_steps + STEPS - 1) // STEPS
-    for n in range(images.shape[0]):
-        begin, end = starts[n], starts[n + 1]
-        for i in range(begin, end):
-            for t in range(n_steps):
-                word = words[begin * n_blocks + (t // STEPS) * (end - begin) + i - begin]
-                rare = (word >> np.uint64(t % STEPS)) & _ONE
-                spikes[t, n, pixels[i]] = rare if signs[i] > 0 else _ONE - rare

@@ -14,7 +14,7 @@ This engine does neither. Three ideas, each exact:
 
 A pixel's 64 steps are one 64-bit word, kept for the backward pass, where the
 gradient of a weight row is a sum over the same few events. The loops are in
-``event_kernels``; here are the doors, the autograd function and the threads.
+``event_bits`` and ``event_kernels``; here are the doors, the autograd function and the threads.
 """
 
 import functools
@@ -28,8 +28,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snnlib import event_kernels
-from snnlib.event_kernels import STEPS, Constants
+from snnlib import event_bits, event_kernels
+from snnlib.event_bits import STEPS
+from snnlib.event_kernels import Constants
 from snnlib.lanes import LANES, share, split
 from snnlib.surrogate import ATan, Sigmoid
 
@@ -38,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Words(NamedTuple):
-    """The spikes of a batch, as ``event_kernels.encode`` leaves them."""
+    """The spikes of a batch, as ``event_bits.encode`` leaves them."""
 
     starts: np.ndarray  # image n owns places starts[n] to starts[n + 1]
     pixels: np.ndarray  # position of each pixel that is not black
@@ -115,7 +116,7 @@ def poisson_spikes(
     grey = _checked(images, n_steps)
     words = _encode(grey, n_steps, seed, first_index or 0)
     spikes = torch.zeros(n_steps, *grey.shape)
-    event_kernels.unpack(grey.numpy(), n_steps, *words, spikes.numpy())
+    event_bits.unpack(grey.numpy(), n_steps, *words, spikes.numpy())
     return spikes
 
 
@@ -135,7 +136,7 @@ def _encode(grey: Tensor, n_steps: int, seed: int, first_index: int) -> _Words:
     """Draw the spikes of a batch."""
     n_images, n_blocks = len(grey), -(-n_steps // STEPS)
     starts = np.empty(n_images + 1, np.int64)
-    if event_kernels.count_grey(grey.numpy(), starts):
+    if event_bits.count_grey(grey.numpy(), starts):
         low, high = (bound.item() for bound in torch.aminmax(grey))
         raise ValueError(f"images must hold grey values in [0, 1], got {low:g} to {high:g}")
     total = int(starts[-1])
@@ -148,7 +149,7 @@ def _encode(grey: Tensor, n_steps: int, seed: int, first_index: int) -> _Words:
     key = np.uint64(seed % 2**64)
     _share(
         n_images,
-        lambda chunk, first, last: event_kernels.encode(
+        lambda chunk, first, last: event_bits.encode(
             grey.numpy(), n_steps, key, first_index, *words, first, last
         ),
     )

@@ -6,9 +6,8 @@ switch turned off mends one fault. Chapter 8 tells what each is worth.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -17,45 +16,11 @@ from torch import Tensor, nn
 from snnlib.data import ImageSet
 from snnlib.encoding import poisson_encode
 from snnlib.ff_kernels import poisson_rates
+from snnlib.ff_presets import PostConfig
 from snnlib.forward_forward import draw_wrong_labels, goodness, overlay_labels
-from snnlib.neurons import LIFParameters
 from snnlib.readout import firing_rate, predict
 from snnlib.scan import lif_scan
 from snnlib.surrogate import ATan, Sigmoid
-
-
-@dataclass(frozen=True)
-class PostConfig:
-    """Settings of one row of the post's table; the defaults are row 8 with all its faults."""
-
-    name: str
-    question: str
-    widths: tuple[int, ...] = (784, 500, 10)
-    v_threshold: float = 0.45
-    theta: float = 0.35
-    surrogate: str = "atan"  # or "sigmoid"
-    loss: str = "log(2+e^z)"  # or "linear" or "softplus"
-    goodness: str = "mean_square"
-    prediction: str = "goodness"  # or "rate"
-    output_mse: bool = False  # the last layer learns labels by MSE instead
-    shared_state: bool = True  # positive and negative images take turns on one membrane
-    label_in_column: bool = True  # label written down the left edge instead of along the top
-    pixel_norm: bool = True  # each pixel divided by its own length, spike frames by theirs
-    scale: float = 1.0
-    n_training: int = 64
-    n_updates: int = 100
-    batch_size: int = 64
-    n_steps: int = 100
-    tau: float = 2.0
-    lr: float = 1e-3
-    post_number: float | None = None
-    claim: str = "forward-forward of the post"
-    seed: int = 0
-    device: str = "cpu"
-
-    @property
-    def neuron(self) -> LIFParameters:
-        return LIFParameters(tau=self.tau, v_threshold=self.v_threshold)
 
 
 def overlay_labels_in_column(images: Tensor, labels: Tensor) -> Tensor:
@@ -239,57 +204,3 @@ def count_correct_post(network: PostNetwork, images: ImageSet, generator: torch.
     for part, labels in zip(images.images.split(rows), images.labels.split(rows), strict=True):
         right += (predict_post(network, part, generator) == labels).sum()
     return int(right)
-
-
-def _row(number: int, post_number: float, note: str, **settings: Any) -> PostConfig:
-    question = f"Row {number} of the fourth post: {note}. What does it reach on all test images?"
-    return PostConfig(f"ff-{number}", question, post_number=post_number, **settings)
-
-
-# Rows 1-2 use the loss as the post writes it, since the note of row 3 says that its loss
-# was changed to "log(1+exp)", which is what the code calls log1p(1 + exp(z)).
-_FIRST = dict(widths=(784, 10), v_threshold=0.5, theta=0.5, prediction="rate")
-ROWS = [
-    _row(1, 6.25, "mean goodness", goodness="mean", loss="linear", surrogate="sigmoid", **_FIRST),
-    _row(2, 9.94, "mean square", loss="linear", surrogate="sigmoid", **_FIRST),
-    _row(3, 9.94, "log(1+exp), as it says", surrogate="sigmoid", **_FIRST),
-    _row(4, 5.0, "ATan, mean", goodness="mean", **_FIRST | {"v_threshold": 0.45}),
-    _row(5, 12.5, "ATan, mean square", **_FIRST | {"v_threshold": 0.45}),
-    _row(
-        6, 49.0, "MSE output layer", v_threshold=0.5, theta=0.5, output_mse=True, prediction="rate"
-    ),
-    _row(7, 61.0, "MSE output layer, theta 0.35", output_mse=True, prediction="rate"),
-    _row(8, 56.4, "predicted by goodness"),
-]
-
-MENDS: dict[str, dict[str, Any]] = {
-    "state": {"shared_state": False},
-    "softplus": {"loss": "softplus"},
-    "label": {"label_in_column": False},
-    "norm": {"pixel_norm": False},
-    "scale": {"scale": 20.0},
-    "updates": {"n_updates": 500},
-    "images": {"n_updates": 500, "n_training": 60_000},
-}
-
-
-def _ablation() -> list[PostConfig]:
-    """Row 8 with one fault mended, with all mended, and all mended but one."""
-    # 20 steps are the default of the post's script; 100 would tell the same five times slower.
-    row = replace(ROWS[7], name="ff-mend-none", n_steps=20, post_number=None)
-    everything = {k: v for mend in MENDS.values() for k, v in mend.items()}
-    runs = [row]
-    for name, mend in MENDS.items():
-        question = f"Row 8 with one fault mended ({name}): what is it worth alone?"
-        runs.append(replace(row, name=f"ff-mend-{name}", question=question, **mend))
-        if name == "updates":
-            continue  # it is part of "images"
-        kept = everything | {key: getattr(row, key) for key in mend if key != "n_updates"}
-        question = f"All faults of row 8 mended but one ({name}): what does it cost?"
-        runs.append(replace(row, name=f"ff-keep-{name}", question=question, **kept))
-    question = "All faults of row 8 mended together: where does the post's network get?"
-    runs.append(replace(row, name="ff-mend-all", question=question, **everything))
-    return runs
-
-
-POST_PRESETS = {config.name: config for config in [*ROWS, *_ablation()]}

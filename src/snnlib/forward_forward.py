@@ -13,152 +13,35 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snnlib.ff_goodness import forward_forward_loss, goodness, normalise_length
+from snnlib.ff_labels import (
+    draw_likely_wrong_labels,
+    draw_wrong_labels,
+    overlay_labels,
+    overlay_neutral,
+)
 from snnlib.readout import firing_rate, predict
 
+__all__ = [
+    "ForwardForwardLayer",
+    "ForwardForwardNetwork",
+    "classify_by_goodness",
+    "classify_by_rate",
+    "draw_likely_wrong_labels",
+    "draw_wrong_labels",
+    "first_layer_goodness",
+    "forward_forward_loss",
+    "goodness",
+    "label_goodness",
+    "normalise_length",
+    "overlay_labels",
+    "overlay_neutral",
+    "train_layers",
+]
+
 Pair = tuple[Tensor, Tensor]  # positive and negative inputs, equally many
-
-
-def overlay_labels(images: Tensor, labels: Tensor, n_classes: int = 10) -> Tensor:
-    """Write labels into images: of the first ``n_classes`` pixels, one is 1 and the rest 0.
-
-    Args:
-        images: ``[N, 1, 28, 28]``, grey values in [0, 1]; left as they are.
-        labels: ``[N]``, whole numbers from 0 to ``n_classes - 1``.
-        n_classes: How many pixels of the top row the label takes.
-
-    Returns:
-        New images, in the shape and type of ``images``.
-
-    Raises:
-        ValueError: A label is outside its range, or there are more or fewer labels than images.
-    """
-    if labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"labels must be [N] with N={len(images)} images, got {tuple(labels.shape)}"
-        )
-    one_hot = _one_hot(labels, n_classes).to(images.dtype)
-    marked = images.clone()
-    marked[:, 0, 0, :n_classes] = one_hot
-    return marked
-
-
-def overlay_neutral(images: Tensor, n_classes: int = 10) -> Tensor:
-    """Write "no label": every label pixel is ``1 / n_classes`` (Hinton 2022, Sec. 3.3)."""
-    marked = images.clone()
-    marked[:, 0, 0, :n_classes] = 1.0 / n_classes
-    return marked
-
-
-def draw_wrong_labels(labels: Tensor, generator: torch.Generator, n_classes: int = 10) -> Tensor:
-    """Draw for each label another one, all wrong ones equally likely.
-
-    Args:
-        labels: True labels ``[N]``, from 0 to ``n_classes - 1``.
-        generator: Source of randomness, on the device of ``labels``.
-        n_classes: At least 2.
-
-    Returns:
-        Wrong labels ``[N]``; none equals the true one.
-
-    Raises:
-        ValueError: There is no wrong label to draw.
-    """
-    if n_classes < 2:
-        raise ValueError(f"n_classes must be at least 2, got {n_classes}")
-    step = torch.randint(
-        1, n_classes, labels.shape, generator=generator, device=labels.device, dtype=labels.dtype
-    )
-    return (labels + step) % n_classes
-
-
-def draw_likely_wrong_labels(
-    scores: Tensor, labels: Tensor, generator: torch.Generator, sharpness: float = 1.0
-) -> Tensor:
-    """Draw wrong labels that the network itself finds plausible ("hard" negatives).
-
-    Args:
-        scores: Goodness of every image with every label, ``[N, n_classes]``.
-        labels: True labels ``[N]``.
-        generator: Source of randomness, on the device of ``scores``.
-        sharpness: A label is drawn in proportion to ``exp(sharpness * score)``;
-            0 draws all wrong labels alike.
-
-    Returns:
-        Wrong labels ``[N]``; none equals the true one.
-    """
-    true = _one_hot(labels, scores.shape[1]).bool()
-    chance = torch.softmax((sharpness * scores).masked_fill(true, -torch.inf), dim=1)
-    return torch.multinomial(chance, 1, generator=generator).squeeze(1)
-
-
-def goodness(rate: Tensor, kind: str = "mean_square") -> Tensor:
-    """How busy a layer is: the mean over its neurons of the squared rate, or of the rate.
-
-    For one single time step a rate is 0 or 1 and both kinds are the same.
-
-    Args:
-        rate: ``[N, ...]``, spikes per step; everything after N belongs to one image.
-        kind: ``"mean_square"``, Eq. (8.2) of the book, or ``"mean"``.
-
-    Returns:
-        ``[N]``, between 0 and 1.
-
-    Raises:
-        ValueError: ``kind`` is unknown.
-    """
-    if kind not in ("mean_square", "mean"):
-        raise ValueError(f"kind must be mean_square or mean, got {kind!r}")
-    flat = rate.flatten(1)
-    return (flat.square() if kind == "mean_square" else flat).mean(dim=1)
-
-
-def forward_forward_loss(
-    g_pos: Tensor, g_neg: Tensor, theta: float | None = None, *, scale: float = 1.0
-) -> Tensor:
-    """Push goodness up for positive and down for negative images.
-
-    With a threshold ``theta`` each image is judged alone, Eq. (8.4) of the book
-    (Hinton 2022, Eq. 1):
-
-        softplus(scale * (theta - g_pos)) / scale + softplus(scale * (g_neg - theta)) / scale.
-
-    Without one, an image is judged against itself with another label, Eq. (8.5)
-    (Lee & Song 2023, SymBa, Eq. 4): softplus(-scale * (g_pos - g_neg)) / scale.
-
-    Args:
-        g_pos: Goodness of positive images ``[N]``.
-        g_neg: Goodness of the negative images ``[N]``, in the same order.
-        theta: The goodness that separates good from bad, or None.
-        scale: How sharply the loss bends; rates are small numbers, so 1 is nearly a straight line.
-
-    Returns:
-        A scalar; the mean over all N differences, or all 2 N images.
-    """
-    if theta is None:
-        return F.softplus(-scale * (g_pos - g_neg)).mean() / scale
-    return F.softplus(scale * torch.cat([theta - g_pos, g_neg - theta])).mean() / scale
-
-
-def normalise_length(inputs: Tensor, length: float = 2.0) -> Tensor:
-    """Keep the direction of an input vector and forget its length.
-
-    A layer must not pass on how good it found the image, or the next one would
-    only have to copy it (Hinton 2022, Sec. 2.1). Spike trains are scaled by
-    the length of their rate vector, the same at every step.
-
-    Args:
-        inputs: Rates or grey values ``[N, F]``, or spike trains ``[T, N, F]``.
-        length: Wanted root mean square of each vector.
-
-    Returns:
-        The scaled inputs; an input of zeros stays zero.
-    """
-    rates = inputs.mean(dim=0) if inputs.dim() == 3 else inputs
-    present = rates.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-    return inputs * (length * rates.shape[-1] ** 0.5 / present)
 
 
 class ForwardForwardLayer(nn.Module):
@@ -390,12 +273,3 @@ def _with_every_label(
     """All images with label 0, then all with label 1, and so on: ``[n_classes * N, ...]``."""
     labels = torch.arange(n_classes, device=images.device).repeat_interleave(len(images))
     return overlay(images.repeat(n_classes, *[1] * (images.dim() - 1)), labels)
-
-
-def _one_hot(labels: Tensor, n_classes: int) -> Tensor:
-    # Built by comparison: unlike F.one_hot it asks the GPU for nothing, so nothing waits.
-    if labels.device.type == "cpu" and len(labels):
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= n_classes:
-            raise ValueError(f"labels must lie in 0..{n_classes - 1}, got {low} to {high}")
-    return labels[:, None] == torch.arange(n_classes, device=labels.device)

@@ -178,7 +178,8 @@ class _NormIfPool(torch.autograd.Function):
         scale = weight * inverse_std
         shift = bias - mean * scale
         repeated = len(x) == 1 and n_steps > 1
-        layout = Layout(n_steps, *x.shape[1:], repeated)
+        n_frames, height, width, channels = x.shape[1:]
+        layout = Layout(n_steps, n_frames, height, width, channels, repeated)
         constants = Neuron(
             np.float32(neuron.v_threshold),
             np.float32(0.0 if neuron.v_reset is None else neuron.v_reset),
@@ -186,7 +187,6 @@ class _NormIfPool(torch.autograd.Function):
             neuron.v_reset is not None,
             bool(neuron.detach_reset),
         )
-        n_frames, height, width, channels = x.shape[1:]
         spikes = torch.empty(n_steps, n_frames, height // 2, width // 2, channels)
         arrays = [tensor.view(-1).numpy() for tensor in (x, scale, shift, spikes)]
         _share(

@@ -1,0 +1,72 @@
+"""What a Forward-Forward layer strives for: goodness, the loss on it, and inputs without it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def goodness(rate: Tensor, kind: str = "mean_square") -> Tensor:
+    """How busy a layer is: the mean over its neurons of the squared rate, or of the rate.
+
+    For one single time step a rate is 0 or 1 and both kinds are the same.
+
+    Args:
+        rate: ``[N, ...]``, spikes per step; everything after N belongs to one image.
+        kind: ``"mean_square"``, Eq. (8.2) of the book, or ``"mean"``.
+
+    Returns:
+        ``[N]``, between 0 and 1.
+
+    Raises:
+        ValueError: ``kind`` is unknown.
+    """
+    if kind not in ("mean_square", "mean"):
+        raise ValueError(f"kind must be mean_square or mean, got {kind!r}")
+    flat = rate.flatten(1)
+    return (flat.square() if kind == "mean_square" else flat).mean(dim=1)
+
+
+def forward_forward_loss(
+    g_pos: Tensor, g_neg: Tensor, theta: float | None = None, *, scale: float = 1.0
+) -> Tensor:
+    """Push goodness up for positive and down for negative images.
+
+    With a threshold ``theta`` each image is judged alone, Eq. (8.4) of the book
+    (Hinton 2022, Eq. 1):
+
+        softplus(scale * (theta - g_pos)) / scale + softplus(scale * (g_neg - theta)) / scale.
+
+    Without one, an image is judged against itself with another label, Eq. (8.5)
+    (Lee & Song 2023, SymBa, Eq. 4): softplus(-scale * (g_pos - g_neg)) / scale.
+
+    Args:
+        g_pos: Goodness of positive images ``[N]``.
+        g_neg: Goodness of the negative images ``[N]``, in the same order.
+        theta: The goodness that separates good from bad, or None.
+        scale: How sharply the loss bends; rates are small numbers, so 1 is nearly a straight line.
+
+    Returns:
+        A scalar; the mean over all N differences, or all 2 N images.
+    """
+    if theta is None:
+        return F.softplus(-scale * (g_pos - g_neg)).mean() / scale
+    return F.softplus(scale * torch.cat([theta - g_pos, g_neg - theta])).mean() / scale
+
+
+def normalise_length(inputs: Tensor, length: float = 2.0) -> Tensor:
+    """Keep the direction of an input vector and forget its length.
+
+    A layer must not pass on how good it found the image, or the next one would
+    only have to copy it (Hinton 2022, Sec. 2.1). Spike trains are scaled by
+    the length of their rate vector, the same at every step.
+
+    Args:
+        inputs: Rates or grey values ``[N, F]``, or spike trains ``[T, N, F]``.
+        length: Wanted root mean square of each vector.
+
+    Returns:
+        The scaled inputs; an input of zeros stays zero.
+    """
+    rates = inputs.mean(dim=0) if inputs.dim() == 3 else inputs
+    present = rates.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    return inputs * (length * rates.shape[-1] ** 0.5 / present)
