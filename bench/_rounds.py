@@ -23,7 +23,7 @@ from typing import Any
 # Idle threads should sleep: on a busy machine two that spin are slower than one.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import torch  # noqa: E402
+import torch
 
 Step = Callable[[], object]
 PACKAGES = ("torch", "spikingjelly", "snntorch", "norse", "sinabs", "numba", "numpy")
