@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("command", choices=["execute", "check", "warm", "setup"])
     parser.add_argument("chapters", nargs="*", help="starts of file names; all if none")
     parser.add_argument("--jobs", type=int, default=2, help="chapters run side by side")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two kernels must not fight for the cores
     os.environ.pop("MPLBACKEND", None)  # the kernel chooses its own
     paths = notebooks(given.chapters)
