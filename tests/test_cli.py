@@ -1,6 +1,7 @@
 """The command line: the posts' flags, nearest names, a clean stop."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -202,3 +203,18 @@ def test_versions_name_what_decides_a_result():
     commit, dirty = environment.commit()
     assert commit == "unknown" or len(commit) == 40
     assert isinstance(dirty, bool)
+
+
+def test_the_first_unpacking_is_told_once_with_its_place(tmp_path):
+    def doctor():
+        return subprocess.run(
+            [sys.executable, "-m", "snnlib", "doctor"],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "SNNLIB_CACHE": str(tmp_path)},
+        )
+
+    first, second = doctor(), doctor()
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert first.stderr.count(f"unpacked and verified {tmp_path}") == 4
+    assert "unpacked" not in second.stderr

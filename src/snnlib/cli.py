@@ -6,6 +6,7 @@ quick and ``doctor`` can examine a broken torch.
 
 import argparse
 import json
+import logging
 import os
 import shlex
 import subprocess
@@ -24,6 +25,9 @@ INTERRUPTED = 130  # what a shell reports after Ctrl-C
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    if words is None:  # from a shell: tell what is unpacked or compiled for the first time
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("snnlib").setLevel(logging.INFO)
     words = sys.argv[1:] if words is None else list(words)
     options = make_parser().parse_args(words)
     try:
