@@ -218,3 +218,12 @@ def test_the_first_unpacking_is_told_once_with_its_place(tmp_path):
     assert (first.returncode, second.returncode) == (0, 0)
     assert first.stderr.count(f"unpacked and verified {tmp_path}") == 4
     assert "unpacked" not in second.stderr
+
+
+def test_a_comparison_lists_every_preset_that_has_run():
+    rows = {row["claim"]: row for row in claim_rows(read_ledger())}
+    cell = rows["fc-T"]["ours, honest"]
+    names = [part.split()[0] for part in cell.split("; ")]
+    recorded = {r.preset for r in read_ledger() if r.protocol == "honest"}
+    assert names == [name for name in CLAIMS["fc-T"].presets if name in recorded]
+    assert len(names) > 1

@@ -64,17 +64,24 @@ def is_recorded(config: Any, records: Iterable[RunRecord]) -> bool:
     return any(_repeats(record, config, _FREE_SETTINGS) for record in records)
 
 
-def records_of(claim: Claim, records: Iterable[RunRecord], protocol: str) -> list[RunRecord]:
+def records_of(
+    claim: Claim, records: Iterable[RunRecord], protocol: str, preset: str | None = None
+) -> list[RunRecord]:
     """The recorded runs, of any seed, that answer a claim under one protocol.
 
-    A claim's number is answered by its first preset, with none of its settings
-    changed.
+    Args:
+        claim: One of ``CLAIMS``.
+        records: The ledger.
+        protocol: ``"post"`` or ``"honest"``.
+        preset: One of the claim's presets; the first if left out. Only runs with
+            none of its settings changed count.
     """
     free = _FREE_SETTINGS | {"seed", "protocol"}
+    wanted = preset or claim.presets[0]
     return [
         record
         for record in records
-        if record.preset == claim.presets[0]
+        if record.preset == wanted
         and record.protocol == protocol
         and _repeats(record, find_preset(record.preset), free)
     ]
@@ -87,13 +94,22 @@ def claim_rows(records: Sequence[RunRecord]) -> list[dict[str, str]]:
             "claim": claim.name,
             "post": str(claim.post),
             "its number": claim.number,
-            "ours, post's protocol": summary(records_of(claim, records, "post")),
-            "ours, honest": summary(records_of(claim, records, "honest")),
+            "ours, post's protocol": _ours(claim, records, "post"),
+            "ours, honest": _ours(claim, records, "honest"),
             "minutes a run": f"{claim.minutes:g}",
             "command": f"snnlib reproduce {claim.name}",
         }
         for claim in CLAIMS.values()
     ]
+
+
+def _ours(claim: Claim, records: Sequence[RunRecord], protocol: str) -> str:
+    """One result in full; of a comparison, every preset that has run, by name."""
+    if len(claim.presets) == 1:
+        return summary(records_of(claim, records, protocol))
+    runs = {name: records_of(claim, records, protocol, name) for name in claim.presets}
+    done = {name: [r.result.accuracy for r in found] for name, found in runs.items() if found}
+    return "; ".join(f"{name} {statistics.mean(a):.2%}" for name, a in done.items()) or "-"
 
 
 def summary(records: Sequence[RunRecord]) -> str:
