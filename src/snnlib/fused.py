@@ -28,6 +28,7 @@ from snnlib.fused_kernels import Layout, Neuron
 from snnlib.lanes import LANES, share, split
 from snnlib.neurons import IFParameters
 from snnlib.scan import if_scan
+from snnlib.sparse import fits, spike_conv2d, spike_linear
 from snnlib.surrogate import ATan
 
 _CHUNK = 8  # images
@@ -55,17 +56,11 @@ def conv_snn_rate(
     precision = torch.bfloat16 if bfloat16 else torch.float32
     currents = _first_convolution(images, conv1.weight, precision)
     spikes = norm_if_pool(currents, norm1, _neuron(if1), n_steps)
-    maps = functional.conv2d(
-        spikes.flatten(0, 1).permute(0, 3, 1, 2).to(precision),
-        conv2.weight.to(precision, memory_format=torch.channels_last),
-        padding=1,
-    )
-    currents = maps.permute(0, 2, 3, 1).to(torch.float32).unflatten(0, spikes.shape[:2])
+    currents = _second_convolution(spikes, conv2.weight, precision)
     spikes = norm_if_pool(currents, norm2, _neuron(if2), n_steps)
     features = spikes.permute(0, 1, 4, 2, 3).flatten(2)  # the dense layer counts channels first
     for dense, node in ((dense1, if3), (dense2, if4)):
-        product = functional.linear(features.to(precision), dense.weight.to(precision))
-        features = if_scan(product.to(torch.float32), _neuron(node))
+        features = if_scan(_dense(features, dense.weight, precision), _neuron(node))
     return features.mean(0)
 
 
@@ -111,8 +106,27 @@ def norm_if_pool(currents: Tensor, norm: Any, neuron: Any, n_steps: int) -> Tens
 def _first_convolution(images: Tensor, weight: Tensor, precision: torch.dtype) -> Tensor:
     """Convolve one-channel images, straight into channels-last order ``[1, N, H, W, C]``."""
     patches = functional.unfold(images, 3, padding=1).transpose(1, 2)
-    maps = patches.to(precision) @ weight.flatten(1).T.to(precision)
+    # Row by row in memory, or the weight's gradient takes a far slower product.
+    maps = patches.to(precision) @ weight.flatten(1).T.to(precision).contiguous()
     return maps.to(torch.float32).unflatten(1, images.shape[2:]).unsqueeze(0)
+
+
+def _second_convolution(spikes: Tensor, weight: Tensor, precision: torch.dtype) -> Tensor:
+    """Convolve spikes ``[T, N, H, W, C]``; in float32 by adding the weights of those that fired."""
+    if precision == torch.float32 and fits(weight):
+        return spike_conv2d(spikes, weight)
+    maps = functional.conv2d(
+        spikes.flatten(0, 1).permute(0, 3, 1, 2).to(precision),
+        weight.to(precision, memory_format=torch.channels_last),
+        padding=1,
+    )
+    return maps.permute(0, 2, 3, 1).to(torch.float32).unflatten(0, spikes.shape[:2])
+
+
+def _dense(spikes: Tensor, weight: Tensor, precision: torch.dtype) -> Tensor:
+    if precision == torch.float32 and fits(weight):
+        return spike_linear(spikes, weight)
+    return functional.linear(spikes.to(precision), weight.to(precision)).to(torch.float32)
 
 
 def _neuron(node: Any) -> IFParameters:

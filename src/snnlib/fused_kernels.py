@@ -13,7 +13,7 @@ import numpy as np
 
 from snnlib.lanes import LANES, fill, kernel, load, store, where_reached
 
-_WINDOW = 4  # positions under a 2 x 2 pool, in the order in which max_pool2d looks at them
+_WINDOW = 4  # positions under a 2 x 2 pool: two of one line, two of the next
 
 
 class Layout(NamedTuple):
@@ -38,12 +38,11 @@ class Neuron(NamedTuple):
 
 
 @kernel
-def _place(layout, t, n, row, column, position):
-    """Where the channels of one window position begin in the currents."""
+def _place(layout, t, n, row, column):
+    """Where the channels of a window's first position begin in the currents."""
     t = 0 if layout.repeated else t
-    row, column = 2 * row + position // 2, 2 * column + position % 2
     frame = t * layout.n_frames + n
-    return ((frame * layout.height + row) * layout.width + column) * layout.channels
+    return ((frame * layout.height + 2 * row) * layout.width + 2 * column) * layout.channels
 
 
 @kernel
@@ -72,46 +71,65 @@ def moments(x, n_positions, channels, means, squares, first, last):
 
 
 @kernel
+def _charge(v, x, place, gain, offset):
+    return v + (load(x, place) * gain + offset)
+
+
+@kernel
+def _reset(charged, threshold, rest, neuron):
+    after = rest if neuron.hard_reset else charged - threshold
+    return where_reached(charged, threshold, after, charged)
+
+
+@kernel
 def forward(x, scale, shift, layout, neuron, spikes, first, last):
     """Pooled spikes of frames ``first`` to ``last``, for currents ``scale * x + shift``."""
-    zero, one, half = fill(np.float32(0)), fill(np.float32(1)), fill(np.float32(0.5))
+    zero, one = fill(np.float32(0)), fill(np.float32(1))
     threshold, rest = fill(neuron.v_threshold), fill(neuron.v_rest)
+    line = layout.width * layout.channels
     for n in range(first, last):
         for row in range(layout.height // 2):
             for column in range(layout.width // 2):
                 for c in range(0, layout.channels, LANES):
                     gain, offset = load(scale, c), load(shift, c)
-                    for position in range(_WINDOW):
-                        v = rest
-                        for t in range(layout.n_steps):
-                            place = _place(layout, t, n, row, column, position) + c
-                            charged = v + (load(x, place) * gain + offset)
-                            fired = where_reached(charged, threshold, one, zero)
-                            after = rest if neuron.hard_reset else charged - threshold
-                            v = where_reached(charged, threshold, after, charged)
-                            out = _pooled_place(layout, t, n, row, column) + c
-                            if position > 0:
-                                fired = where_reached(fired, half, one, load(spikes, out))
-                            store(spikes, out, fired)
+                    v0 = v1 = v2 = v3 = rest
+                    for t in range(layout.n_steps):
+                        place = _place(layout, t, n, row, column) + c
+                        v0 = _charge(v0, x, place, gain, offset)
+                        v1 = _charge(v1, x, place + layout.channels, gain, offset)
+                        v2 = _charge(v2, x, place + line, gain, offset)
+                        v3 = _charge(v3, x, place + line + layout.channels, gain, offset)
+                        fired = where_reached(v0, threshold, one, zero)
+                        fired = where_reached(v1, threshold, one, fired)
+                        fired = where_reached(v2, threshold, one, fired)
+                        fired = where_reached(v3, threshold, one, fired)
+                        store(spikes, _pooled_place(layout, t, n, row, column) + c, fired)
+                        v0 = _reset(v0, threshold, rest, neuron)
+                        v1 = _reset(v1, threshold, rest, neuron)
+                        v2 = _reset(v2, threshold, rest, neuron)
+                        v3 = _reset(v3, threshold, rest, neuron)
 
 
 @kernel
-def _recompute(x, gain, offset, layout, neuron, history, winner, n, row, column, c):
-    """H of a window's four neurons at every step, and which of them the pool listened to:
-    the first that fired, or the very first if none did."""
+def _recompute(x, gain, offset, layout, neuron, history, n, row, column, c):
+    """H of a window's four neurons at every step, ``history [T, 4, 16]``."""
     threshold, rest = fill(neuron.v_threshold), fill(neuron.v_rest)
+    line = layout.width * layout.channels
+    v0 = v1 = v2 = v3 = rest
     for t in range(layout.n_steps):
-        store(winner, t * LANES, fill(np.float32(0)))
-    for position in range(_WINDOW - 1, -1, -1):
-        v, name = rest, fill(np.float32(position))
-        for t in range(layout.n_steps):
-            place = _place(layout, t, n, row, column, position) + c
-            charged = v + (load(x, place) * gain + offset)
-            after = rest if neuron.hard_reset else charged - threshold
-            v = where_reached(charged, threshold, after, charged)
-            store(history, (position * layout.n_steps + t) * LANES, charged)
-            before = load(winner, t * LANES)
-            store(winner, t * LANES, where_reached(charged, threshold, name, before))
+        place, at = _place(layout, t, n, row, column) + c, t * _WINDOW * LANES
+        v0 = _charge(v0, x, place, gain, offset)
+        v1 = _charge(v1, x, place + layout.channels, gain, offset)
+        v2 = _charge(v2, x, place + line, gain, offset)
+        v3 = _charge(v3, x, place + line + layout.channels, gain, offset)
+        store(history, at, v0)
+        store(history, at + LANES, v1)
+        store(history, at + 2 * LANES, v2)
+        store(history, at + 3 * LANES, v3)
+        v0 = _reset(v0, threshold, rest, neuron)
+        v1 = _reset(v1, threshold, rest, neuron)
+        v2 = _reset(v2, threshold, rest, neuron)
+        v3 = _reset(v3, threshold, rest, neuron)
 
 
 @kernel
@@ -130,6 +148,53 @@ def _step_back(charged, grad_spike, grad_v, neuron):
 
 
 @kernel
+def _walk_back(
+    x, mean, inverse_std, layout, neuron, history, grad_spikes,
+    grad_currents, grad_shift, grad_scale, n, row, column, c,
+):  # fmt: skip
+    """From the last step to the first, for the four neurons of one window.
+
+    The pool listened to the first of them that fired, or to the very first if none did.
+    """
+    zero, threshold = fill(np.float32(0)), fill(neuron.v_threshold)
+    line = layout.width * layout.channels
+    sums = products = v0 = v1 = v2 = v3 = sum0 = sum1 = sum2 = sum3 = zero
+    for t in range(layout.n_steps - 1, -1, -1):
+        at = t * _WINDOW * LANES
+        h0, h1 = load(history, at), load(history, at + LANES)
+        h2, h3 = load(history, at + 2 * LANES), load(history, at + 3 * LANES)
+        grad = load(grad_spikes, _pooled_place(layout, t, n, row, column) + c)
+        left = where_reached(h0, threshold, zero, grad)
+        v1 = _step_back(h1, where_reached(h1, threshold, left, zero), v1, neuron)
+        left = where_reached(h1, threshold, zero, left)
+        v2 = _step_back(h2, where_reached(h2, threshold, left, zero), v2, neuron)
+        left = where_reached(h2, threshold, zero, left)
+        v3 = _step_back(h3, where_reached(h3, threshold, left, zero), v3, neuron)
+        left = where_reached(h3, threshold, zero, left)
+        v0 = _step_back(h0, where_reached(h0, threshold, grad, left), v0, neuron)
+        if layout.repeated:
+            sum0, sum1, sum2, sum3 = sum0 + v0, sum1 + v1, sum2 + v2, sum3 + v3
+        if t > 0 and layout.repeated:
+            continue
+        if not layout.repeated:
+            sum0, sum1, sum2, sum3 = v0, v1, v2, v3
+        place = _place(layout, t, n, row, column) + c
+        store(grad_currents, place, sum0)
+        store(grad_currents, place + layout.channels, sum1)
+        store(grad_currents, place + line, sum2)
+        store(grad_currents, place + line + layout.channels, sum3)
+        sums = sums + ((sum0 + sum1) + (sum2 + sum3))
+        away = sum0 * (load(x, place) - mean)
+        away = away + sum1 * (load(x, place + layout.channels) - mean)
+        away = away + sum2 * (load(x, place + line) - mean)
+        away = away + sum3 * (load(x, place + line + layout.channels) - mean)
+        products = products + away * inverse_std
+    at = n * layout.channels + c
+    store(grad_shift, at, load(grad_shift, at) + sums)
+    store(grad_scale, at, load(grad_scale, at) + products)
+
+
+@kernel
 def backward(
     x, scale, shift, mean, inverse_std, layout, neuron, grad_spikes,
     grad_currents, grad_shift, grad_scale, first, last,
@@ -139,36 +204,17 @@ def backward(
     ``grad_shift [n_frames, C]`` sums the currents' gradient, ``grad_scale`` its
     product with the normalised input.
     """
-    zero, half = fill(np.float32(0)), np.float32(0.5)
-    history = np.empty(_WINDOW * layout.n_steps * LANES, np.float32)
-    winner = np.empty(layout.n_steps * LANES, np.float32)
+    history = np.empty(layout.n_steps * _WINDOW * LANES, np.float32)
     for n in range(first, last):
         for row in range(layout.height // 2):
             for column in range(layout.width // 2):
                 for c in range(0, layout.channels, LANES):
                     gain, offset = load(scale, c), load(shift, c)
-                    _recompute(x, gain, offset, layout, neuron, history, winner, n, row, column, c)
-                    sums, products = load(grad_shift, n * layout.channels + c), zero
-                    for position in range(_WINDOW):
-                        low, high = fill(position - half), fill(position + half)
-                        grad_v, together = zero, zero
-                        for t in range(layout.n_steps - 1, -1, -1):
-                            out = _pooled_place(layout, t, n, row, column) + c
-                            chosen = load(winner, t * LANES)
-                            grad = where_reached(chosen, low, load(grad_spikes, out), zero)
-                            grad = where_reached(chosen, high, zero, grad)
-                            charged = load(history, (position * layout.n_steps + t) * LANES)
-                            grad_v = _step_back(charged, grad, grad_v, neuron)
-                            place = _place(layout, t, n, row, column, position) + c
-                            together = together + grad_v if layout.repeated else grad_v
-                            if t == 0 or not layout.repeated:
-                                store(grad_currents, place, together)
-                                away = load(x, place) - load(mean, c)
-                                sums = sums + together
-                                products = products + together * (away * load(inverse_std, c))
-                    store(grad_shift, n * layout.channels + c, sums)
-                    products = products + load(grad_scale, n * layout.channels + c)
-                    store(grad_scale, n * layout.channels + c, products)
+                    _recompute(x, gain, offset, layout, neuron, history, n, row, column, c)
+                    _walk_back(
+                        x, load(mean, c), load(inverse_std, c), layout, neuron, history,
+                        grad_spikes, grad_currents, grad_shift, grad_scale, n, row, column, c,
+                    )  # fmt: skip
 
 
 @kernel

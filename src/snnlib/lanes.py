@@ -122,6 +122,28 @@ def store(typing_context: Any, table: Any, position: Any, lanes: Any) -> Any:
 
 
 @intrinsic
+def copy_shifted(
+    typing_context: Any, source: Any, begin: Any, shift: Any, target: Any, position: Any
+) -> Any:
+    """Copy sixteen int32 numbers of ``source`` to ``target``, with ``shift`` added to each."""
+    numbers = ir.VectorType(ir.IntType(32), LANES)
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        places = []
+        for array_type, array, start in ((source, *args[:2]), (target, *args[3:])):
+            data = context.make_array(array_type)(context, builder, array).data
+            places.append(builder.bitcast(builder.gep(data, [start]), numbers.as_pointer()))
+        first = ir.Constant(ir.IntType(32), 0)
+        one = builder.insert_element(ir.Constant(numbers, ir.Undefined), args[2], first)
+        everywhere = builder.shuffle_vector(one, one, ir.Constant(numbers, [0] * LANES))
+        moved = builder.add(builder.load(places[0], align=4), everywhere)
+        builder.store(moved, places[1], align=4)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.int32, target, types.intp), code
+
+
+@intrinsic
 def fill(typing_context: Any, number: Any) -> Any:
     """Sixteen copies of one number."""
 
