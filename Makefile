@@ -65,8 +65,8 @@ serve: $(READY)  ## look at the built site on http://127.0.0.1:8000
 reproduce: $(READY)  ## repeat a recorded claim: make reproduce CLAIM=...
 	$(BIN)/snnlib reproduce $(or $(CLAIM),--list)
 
-bench: $(READY)  ## speed against peers, measured in the same run
-	$(BIN)/snnlib bench
+bench: $(READY)  ## speed against peers, measured in the same run (BENCH=--keep renews the book's figures)
+	$(BIN)/snnlib bench $(BENCH)
 
 repository: $(READY)  ## put the repository address everywhere: make repository URL=https://github.com/...
 	$(BIN)/python tools/repository.py $(URL)

@@ -1,9 +1,10 @@
 """All speed comparisons, one after another: ``make bench`` or ``snnlib bench``.
 
-    python bench/run.py [--rounds 7] [--json bench.json]
+    python bench/run.py [--rounds 7] [--json bench.json] [--keep]
 
 The peers come with ``pip install -e '.[bench]'``; one that is missing is left
-out. Nothing else should run on the machine meanwhile.
+out. Nothing else should run on the machine meanwhile. The tables are printed;
+``--keep`` also makes them the figures that the book shows.
 """
 
 import argparse
@@ -11,7 +12,10 @@ import json
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
+
+from snnlib.bench_results import bench_from, bench_path
 
 SCRIPTS = ("bench_fc.py", "bench_csnn.py")
 
@@ -20,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path, help="where to write the figures of both networks")
+    parser.add_argument("--keep", action="store_true", help=f"write {bench_path().name} too")
     options = parser.parse_args()
     parts = []
     with tempfile.TemporaryDirectory() as folder:
@@ -30,11 +35,17 @@ def main() -> None:
             command += ["--rounds", str(options.rounds), "--json", str(figures)]
             subprocess.run(command, check=True)
             parts.append(json.loads(figures.read_text()))
-    if options.json is not None:
-        rows = [row for part in parts for row in part["rows"]]
-        details = {what: figure for part in parts for what, figure in part["details"].items()}
-        whole = {"machine": parts[0]["machine"], "rows": rows, "details": details}
-        options.json.write_text(json.dumps(whole, indent=1) + "\n")
+    whole = {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": parts[0]["machine"],
+        "rows": [row for part in parts for row in part["rows"]],
+        "details": {what: race for part in parts for what, race in part["details"].items()},
+    }
+    bench_from(whole)  # refuses what the book could not read
+    for path in [options.json, bench_path() if options.keep else None]:
+        if path is not None:
+            path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+            print(f"written: {path}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,10 @@ import notebooks
 import pytest
 import repository
 import yaml
-from chapter_rules import CHAPTER_RULES, NOTEBOOK_RULES, colab_setup
+from chapter_rules import CHAPTER_RULES, NOTEBOOK_RULES, colab_setup, typed_percentages
+from percentages import ALLOWED, allowed_in, unfounded
+
+from snnlib.records import read_ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
@@ -120,6 +123,67 @@ def test_equation_numbers_and_figure_names_are_used_once():
     ]
     for used in (tags, figures):
         assert sorted(used) == sorted(set(used))
+
+
+# Percentages: tools/percentages.py tells which ones may be typed
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *BOOK.glob("*.md")], ids=lambda p: p.name)
+def test_a_page_types_no_percentage(path):
+    assert not list(unfounded(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "We reach 97.1 % now.",
+        "about ninety percent of them",
+        "from 12 to 13.5 per cent",
+        r"a share of $97\%$",
+        "测试集97.1%准确度",
+        "It reaches 92.89 %.",  # claimed, but nobody is named who claimed it
+        "Chance is 10 %, and 95 % of them",
+    ],
+)
+def test_a_planted_percentage_is_found(planted):
+    assert list(unfounded(f"Words before.\n\n## {planted}\n\nThe post after."))
+
+
+@pytest.mark.parametrize(
+    "founded",
+    [
+        "The first post says 92.89 % and 93.48 %.",
+        'The claim: "最高测试准确率 92.89%"',
+        "with its 95 % interval",
+        "no per cent at all, 97 of 100",
+    ],
+)
+def test_a_founded_percentage_is_let_through(founded):
+    assert not list(unfounded(founded))
+
+
+def test_a_result_of_the_ledger_may_be_told_to_two_decimals():
+    result = read_ledger()[0].result
+    assert not list(unfounded(f"We measured {100 * result.accuracy:.2f} %."))
+    assert list(unfounded(f"We measured {100 * result.accuracy + 0.01:.2f} %."))
+
+
+def test_a_percentage_is_found_in_captions_and_alt_text():
+    notebook = notebooks.read(CHAPTERS[0])
+    assert not list(typed_percentages(notebook))
+    cell = next(c for c in notebook.cells if "image" in c.metadata.get("mystnb", {}))
+    cell.metadata["mystnb"]["image"]["alt"] += " The curve ends at 97.1 percent."
+    assert len(list(typed_percentages(notebook))) == 1
+
+
+def test_every_allowed_percentage_is_still_in_use():
+    texts = [(BOOK / "index.md").read_text(encoding="utf-8")]
+    texts += [
+        f"{cell.source} {json.dumps(cell.metadata, ensure_ascii=False)}"
+        for path in NOTEBOOKS
+        for cell in notebooks.read(path).cells
+    ]
+    assert set().union(*map(allowed_in, texts)) == set(ALLOWED)
 
 
 # One address, one version, one list of dependencies

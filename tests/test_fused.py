@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from snnlib.encoding import constant_encode
 from snnlib.fused import conv_snn_rate, norm_if_pool
-from snnlib.networks import ConvSNN
+from snnlib.networks import ConvSNN, SmallConvSNN
 from snnlib.neurons import IFParameters, simulate_if
 
 NEURONS = [
@@ -117,3 +117,22 @@ def test_one_and_two_threads_give_the_same_bits():
 def test_shapes_that_do_not_fit_are_refused(shape):
     with pytest.raises(ValueError, match="currents"):
         norm_if_pool(torch.zeros(shape), nn.BatchNorm2d(16), IFParameters(), 4)
+
+
+@pytest.mark.parametrize(("make", "gain"), [(lambda: ConvSNN(channels=64), 1), (SmallConvSNN, 6)])
+def test_each_network_of_the_book_fits(make, gain):
+    torch.manual_seed(1)
+    images, n_steps = torch.rand(9, 1, 28, 28), 6
+    network = make()
+    for weight in network.parameters():
+        weight.data *= gain  # enough current for the last layer to fire
+    exact = copy.deepcopy(network).double()
+
+    rate = conv_snn_rate(network, images, n_steps)
+    exact_rate = exact(constant_encode(images.double(), n_steps)).mean(0)
+    assert exact_rate.any()
+    torch.testing.assert_close(rate.double(), exact_rate)
+    rate.square().sum().backward()
+    exact_rate.square().sum().backward()
+    for ours, theirs in zip(network.parameters(), exact.parameters(), strict=True):
+        assert (ours.grad - theirs.grad).abs().max() <= 2e-5 * theirs.grad.abs().max()

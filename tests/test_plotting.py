@@ -53,4 +53,6 @@ def test_images_and_rates_fill_their_axes():
     assert [cell.get_title() for cell in grid.flat] == ["0", "1", "2", "3", "4", ""]
     ax = plotting.plot_rates(torch.linspace(0, 0.9, 10), label=4)
     assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.1 * i for i in range(10)])
-    assert [bar.get_hatch() for bar in ax.patches].index("//") == 4
+    edges = [bar.get_linewidth() for bar in ax.patches]
+    weights = [text.get_fontweight() for text in ax.get_xticklabels()]
+    assert edges.index(max(edges)) == weights.index("bold") == 4

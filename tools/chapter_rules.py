@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from percentages import unfounded
+
 Notebook = Any
 Rule = Callable[[Notebook], Iterator[str]]
 
@@ -154,6 +156,15 @@ def readable_unrendered(notebook: Notebook) -> Iterator[str]:
         yield f"{found[0]!r} is raw text in Colab"
 
 
+def typed_percentages(notebook: Notebook) -> Iterator[str]:
+    """No percentage in text, captions or alt text but claims, records and definitions."""
+    described = [cell.metadata.get("mystnb", {}) for cell in notebook.cells]
+    captions = [told.get("figure", {}).get("caption", "") for told in described]
+    pictures = [told.get("image", {}).get("alt", "") for told in described]
+    for text in (prose(notebook), *captions, *pictures):
+        yield from unfounded(text)
+
+
 def steady_metadata(notebook: Notebook) -> Iterator[str]:
     """Only metadata with a meaning, so that a diff shows changes alone."""
     if notebook.metadata.get("kernelspec") != KERNELSPEC:
@@ -197,6 +208,15 @@ def exercise(notebook: Notebook) -> Iterator[str]:
             yield f"the solution {name(cell)} must end in an assert (a print may follow)"
 
 
+def numbered_headings(notebook: Notebook) -> Iterator[str]:
+    """Chapter N holds sections ``## N.1 Title``, ``## N.2 Title`` ..., without a gap."""
+    chapter = notebook.cells[0].source.removeprefix("# ").split()[0]
+    sections = re.findall(r"^## (.*)", prose(notebook), flags=re.M)
+    for number, heading in enumerate(sections, start=1):
+        if not heading.startswith(f"{chapter}.{number} "):
+            yield f"the heading {heading!r} must begin with {chapter}.{number}"
+
+
 # Rules for every notebook, and those that a numbered chapter keeps besides.
 NOTEBOOK_RULES: tuple[Rule, ...] = (
     one_title,
@@ -207,6 +227,12 @@ NOTEBOOK_RULES: tuple[Rule, ...] = (
     pictures_described,
     checked_by_nbval,
     readable_unrendered,
+    typed_percentages,
     steady_metadata,
 )
-CHAPTER_RULES: tuple[Rule, ...] = (*NOTEBOOK_RULES, check_cell, exercise)
+CHAPTER_RULES: tuple[Rule, ...] = (
+    *NOTEBOOK_RULES,
+    check_cell,
+    exercise,
+    numbered_headings,
+)

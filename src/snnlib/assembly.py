@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from snnlib.augment import shift_images
 from snnlib.data import Batches, ImageSet, load_mnist, make_loader, split_validation
+from snnlib.distributed import Group
 from snnlib.engines import Noise, choose_engine, make_network, make_respond
 from snnlib.presets import ExperimentConfig
 from snnlib.readout import rate_cross_entropy, rate_mse
@@ -62,6 +63,7 @@ class Run:
     scheduler: torch.optim.lr_scheduler.LRScheduler | None
     scaler: torch.amp.GradScaler | None
     autocast: torch.autocast | None
+    group: Group
     history: History = field(default_factory=History)
     selected: dict[str, Tensor] = field(default_factory=dict)
 
@@ -90,8 +92,10 @@ def prepare_run(
     training_images: ImageSet | None,
     test_images: ImageSet | None,
     progress: Progress | None,
+    group: Group,
 ) -> Run:
-    device = _pick_device(config.device)
+    group.check_batch_size(config.batch_size)
+    device = _pick_device(group.device(config.device))
     engine = choose_engine(config, device)
     training, validation, test = _image_sets(config, device, training_images, test_images)
     network = make_network(config).to(device)
@@ -106,7 +110,7 @@ def prepare_run(
         device=device,
         engine=engine,
         network=network,
-        respond=make_respond(config, network, noise, engine),
+        respond=_respond_as_one_of(group, make_respond(config, network, noise, engine), noise),
         noise=noise,
         training=TrainingBatches(batches, config.shift_pixels, torch.Generator(), progress),
         validation=None if validation is None else make_loader(validation, config.batch_size),
@@ -116,7 +120,24 @@ def prepare_run(
         scheduler=_make_scheduler(config, optimizer, len(batches)),
         scaler=torch.amp.GradScaler(device.type) if config.amp == "float16" else None,
         autocast=None if amp is None else torch.autocast(device.type, amp),
+        group=group,
     )
+
+
+def _respond_as_one_of(group: Group, respond: Respond, noise: Noise) -> Respond:
+    """Answer our share of each batch, and return the rates of the whole batch."""
+    if group.size == 1:
+        return respond
+
+    def respond_together(images: Tensor) -> Tensor:
+        share = group.share(len(images))
+        n_ours = share.stop - share.start
+        # A process without a share answers the first image and keeps nothing: its gradient is 0.
+        asked = share if n_ours else slice(0, 1)
+        noise.before, noise.after = asked.start, len(images) - asked.stop
+        return group.gather(respond(images[asked])[:n_ours], len(images))
+
+    return respond_together
 
 
 def _pick_device(name: str) -> torch.device:
@@ -188,6 +209,7 @@ def sum_of_squares(rate: Tensor, labels: Tensor) -> Tensor:
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": rate_mse,
     "cross_entropy": rate_cross_entropy,
+    "logit_cross_entropy": F.cross_entropy,
     "log_softmax_mse": log_softmax_mse,
     "softmax_mse": softmax_mse,
     "sum_of_squares": sum_of_squares,

@@ -5,8 +5,9 @@ when it is complete.
 """
 
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+import secrets
+import warnings
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,9 @@ def load_checkpoint(path: Address) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {os.fspath(path)}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of strange files; the sentence below says it all
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for damaged files
         raise ValueError(
             f"{os.fspath(path)} is damaged or no checkpoint of snnlib; nothing was changed"
@@ -47,6 +50,29 @@ def load_checkpoint(path: Address) -> dict[str, Any]:
     if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
         raise ValueError(f"{os.fspath(path)} is no checkpoint of snnlib; nothing was changed")
     return state
+
+
+def move_aside(checkpoint: Address, resume: Address | None) -> None:
+    """Keep the checkpoint of an earlier run as ``NAME.old``, unless we go on from it."""
+    path = Path(checkpoint)
+    if path.exists() and (resume is None or not path.samefile(resume)):
+        os.replace(path, f"{path}.old")
+
+
+def refuse_other_settings(
+    path: Address, stored: Mapping[str, Any], wanted: Mapping[str, Any], free: Container[str]
+) -> None:
+    """Refuse a checkpoint whose settings differ in any name that is not ``free``.
+
+    Raises:
+        ValueError: The message names the first difference.
+    """
+    for name, value in wanted.items():
+        if name not in free and stored.get(name) != value:
+            raise ValueError(
+                f"{os.fspath(path)} was made with {name}={stored.get(name)!r}, this run has "
+                f"{name}={value!r}; nothing was changed"
+            )
 
 
 def save_weights(
@@ -90,16 +116,19 @@ def load_weights(path: Address) -> tuple[dict[str, Tensor], str]:
 def _replace(path: Address, write: Callable[[str], object]) -> None:
     """Write beside the target, then rename: readers see the old file or the new one."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name + ".")
-    os.close(handle)
+    temporary = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
     try:
-        write(temporary)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        write(str(temporary))
+        temporary.chmod(mode)  # safetensors shuts out everybody else
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, target)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, RuntimeError):  # torch reports a full disk as a RuntimeError
-            raise OSError(f"{target} could not be written: {error}") from error
-        raise
+    except (OSError, RuntimeError, SafetensorError) as error:  # each tells a full disk its way
+        reason = getattr(error, "strerror", None) or "is the disk full?"
+        kept = "the older file of that name is kept" if target.exists() else "no file was begun"
+        raise OSError(f"{target} could not be written ({reason}); {kept}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of a post.
+    """One claim of a post; ``post`` is ``None`` where the question is our own.
 
     Accuracies are in percent, as the post prints them; ``None`` where it gives
     none. ``presets`` repeat it under each of ``protocols``; ``minutes`` is what one
@@ -13,7 +13,7 @@ class Claim:
     """
 
     name: str
-    post: int
+    post: int | None
     says: str
     test_accuracy: float | None
     training_accuracy: float | None
@@ -190,6 +190,75 @@ _ALL += [
         ("ff-good-500",),
         ("honest",),
         minutes=60.0,
+    ),
+]
+
+_ALL += [
+    Claim(
+        "engines",
+        None,
+        "Three engines, the same network: they learn alike, whoever computes the time steps.",
+        None,
+        None,
+        ("fc-engine-events", "fc-engine-torch", "fc-engine-spikingjelly"),
+        ("honest",),
+        minutes=6.0,
+    ),
+]
+
+_ALL += [
+    Claim(
+        "anytime",
+        None,
+        "A spiking network can answer early, and saves energy against an ordinary one.",
+        None,
+        None,
+        ("fc-anytime", "ann-fc", "csnn-16-anytime", "ann-csnn-16"),
+        ("honest",),
+        minutes=6.0,
+    ),
+]
+
+_ALL += [
+    Claim(
+        "ff-compare",
+        None,
+        "The same layers by Forward-Forward, by BPTT, and without spikes: what does each give?",
+        None,
+        None,
+        ("ff-good-500", "ff-vs-bptt", "ff-relu-500", "ff-relu-2000"),
+        ("honest",),
+        minutes=15.0,
+    ),
+    Claim(
+        "ff-two-pass",
+        4,
+        "Hidden layers learn good from bad, the last one digits; two passes do instead of ten.",
+        None,
+        None,
+        ("ff-two-pass", "ff-goodness-10", "ff-neutral-head"),
+        ("honest",),
+        minutes=8.0,
+    ),
+    Claim(
+        "ff-poisson",
+        None,
+        "Forward-Forward works on Poisson spikes as well.",
+        None,
+        None,
+        ("ff-poisson",),
+        ("honest",),
+        minutes=30.0,
+    ),
+    Claim(
+        "ff-conv",
+        None,
+        "Convolutions learn with local gradients only, by goodness of each class.",
+        None,
+        None,
+        ("ff-conv",),
+        ("honest",),
+        minutes=40.0,
     ),
 ]
 

@@ -9,10 +9,12 @@ import json
 import logging
 import os
 import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +22,30 @@ import snnlib
 from snnlib.claims import CLAIMS
 from snnlib.flags import make_parser, with_flags
 
-INTERRUPTED = 130  # what a shell reports after Ctrl-C
+INTERRUPTED, TERMINATED = 130, 143  # what a shell reports after Ctrl-C, and after SIGTERM
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, by which batch systems end a run; it stops as cleanly as at Ctrl-C."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    if words is None:  # from a shell: tell what is unpacked or compiled for the first time
+    if words is None and _speaks():  # from a shell: tell what is unpacked or compiled
         logging.basicConfig(format="%(message)s")
         logging.getLogger("snnlib").setLevel(logging.INFO)
     words = sys.argv[1:] if words is None else list(words)
     options = make_parser().parse_args(words)
     try:
-        return COMMANDS[options.command](options, words)
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return INTERRUPTED
+        with _sigterm_as_ctrl_c():
+            return COMMANDS[options.command](options, words)
+    except KeyboardInterrupt as stop:
+        if _speaks():
+            print("\nInterrupted.", file=sys.stderr)
+        return _exit_code(stop)
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"snnlib: {error}", file=sys.stderr)
+        if _speaks():
+            print(f"snnlib: {error}", file=sys.stderr)
         return 1
 
 
@@ -57,7 +66,7 @@ def train(options: argparse.Namespace, words: Sequence[str]) -> int:
     from snnlib.reproduction import find_preset
 
     config = with_flags(find_preset(options.preset), options)
-    if options.j is not None:
+    if options.j is not None and _speaks():
         print("-j is not needed: the images are in memory, no worker processes load them")
     if options.data_dir:
         os.environ["SNNLIB_CACHE"] = options.data_dir
@@ -66,11 +75,11 @@ def train(options: argparse.Namespace, words: Sequence[str]) -> int:
     ledger = Path(options.ledger or Path(options.out_dir) / "ledger.jsonl")
     try:
         _run_and_record(config, options, resume, ledger)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         begun = checkpoint.exists() and not (options.resume or options.go_on)
         again = [*words, "-resume", str(checkpoint)] if begun else words
         _say_how_to_go_on("Go on with", again)
-        return INTERRUPTED
+        return _exit_code(stop)
     return 0
 
 
@@ -79,6 +88,8 @@ def reproduce(options: argparse.Namespace, words: Sequence[str]) -> int:
     from snnlib.records import read_ledger
     from snnlib.reproduction import claims_as_markdown, find, is_recorded, planned_runs
 
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ValueError("reproduce runs in one process; several runs go side by side with --jobs")
     ledger = _ledger_of_claims(options)
     records = read_ledger(ledger)
     if options.list or not (options.claims or options.all):
@@ -89,15 +100,15 @@ def reproduce(options: argparse.Namespace, words: Sequence[str]) -> int:
     missing = [with_flags(run, options) for run in runs if not is_recorded(run, records)]
     print(f"{len(runs) - len(missing)} of {len(runs)} runs are recorded already", flush=True)
     try:
-        if options.jobs > 1:
+        if options.jobs != 1:
             return _run_side_by_side(missing, options, ledger)
         for config in missing:
             checkpoint = _checkpoint_of(config, options.out_dir)
             _run_and_record(config, options, checkpoint if checkpoint.exists() else None, ledger)
             checkpoint.unlink(missing_ok=True)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         _say_how_to_go_on("The same command goes on", words)
-        return INTERRUPTED
+        return _exit_code(stop)
     return 0
 
 
@@ -115,11 +126,13 @@ def ledger(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def bench(options: argparse.Namespace, words: Sequence[str]) -> int:
-    """Run the speed comparisons of a source checkout."""
+    """Run the speed comparisons of a source checkout; ``--keep`` renews the book's figures."""
     script = Path(snnlib.__file__).parents[2] / "bench" / "run.py"
     if not script.exists():
         raise ValueError(f"the benchmarks live in a source checkout; there is no {script}")
-    return subprocess.run([sys.executable, str(script), *options.words]).returncode
+    given = ["--rounds", str(options.rounds), *(["--keep"] if options.keep else [])]
+    given += ["--json", options.json] if options.json else []
+    return subprocess.run([sys.executable, str(script), *given, *options.words]).returncode
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {
@@ -131,23 +144,50 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {
 }
 
 
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM raise :class:`Terminated` meanwhile, where signals can be caught."""
+
+    def stop(*_: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _exit_code(stop: KeyboardInterrupt) -> int:
+    return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+
+
 def _run_and_record(
     config: Any, options: argparse.Namespace, resume: str | Path | None, ledger: Path
 ) -> None:
     """Run, print a line per epoch, and add the record to a ledger."""
+    from snnlib.distributed import joined
     from snnlib.experiments import run_experiment
     from snnlib.records import append_record
 
-    print(f"{config.name}: {config.question}", flush=True)
+    if _speaks():
+        print(f"{config.name}: {config.question}", flush=True)
     checkpoint = _checkpoint_of(config, options.out_dir)
-    record = run_experiment(
-        config,
-        resume=resume,
-        checkpoint=checkpoint,
-        weights=checkpoint.with_suffix(".safetensors") if options.save_model else None,
-        on_epoch_end=_reporter(config, getattr(options, "tensorboard", None)),
-        progress=_progress_bar if sys.stderr.isatty() else None,
-    )
+    with joined(config.device) as group:
+        record = run_experiment(
+            config,
+            resume=resume,
+            checkpoint=checkpoint,
+            weights=checkpoint.with_suffix(".safetensors") if options.save_model else None,
+            on_epoch_end=_reporter(config, getattr(options, "tensorboard", None)),
+            progress=_progress_bar if sys.stderr.isatty() else None,
+            group=group,
+        )
+    if not group.leads:
+        return
     append_record(record, ledger)
     print(f"{record.preset}, seed {record.seed}, {record.protocol} protocol: {record.result}")
     print(f"recorded as {record.id} in {ledger}", flush=True)
@@ -155,23 +195,22 @@ def _run_and_record(
 
 def _run_side_by_side(missing: Sequence[Any], options: argparse.Namespace, ledger: Path) -> int:
     """Each run in a process of its own, with its share of the processor cores."""
-    share = str(max(1, (os.cpu_count() or 1) // options.jobs))
-    limits = {name: share for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
+    from snnlib.side_by_side import run_side_by_side
 
-    def run(config: Any) -> int:
-        words = [config.name, "--seed", str(config.seed), "--continue", "--device", config.device]
-        words += ["--out-dir", options.out_dir, "--ledger", str(ledger)]
+    def words(config: Any) -> list[str]:
+        words = ["train", config.name, "--seed", str(config.seed), "--device", config.device]
+        words += ["--continue", "--out-dir", options.out_dir, "--ledger", str(ledger)]
         words += ["--protocol", config.protocol] if hasattr(config, "protocol") else []
-        words += ["--save-model"] if options.save_model else []
-        command = [sys.executable, "-m", "snnlib", "train", *words]
-        return subprocess.run(command, env={**os.environ, **limits}).returncode
+        return [*words, "--save-model"] if options.save_model else words
 
-    with ThreadPoolExecutor(options.jobs) as pool:
-        try:
-            return max(pool.map(run, missing), default=0)
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            raise
+    checkpoints = [_checkpoint_of(config, options.out_dir) for config in missing]
+    place = {checkpoint.stem: checkpoint for checkpoint in checkpoints}
+    return run_side_by_side(
+        dict(zip(place, map(words, missing), strict=True)),
+        options.jobs,
+        tell=lambda line: print(line, flush=True),
+        finished=lambda name: place[name].unlink(missing_ok=True),
+    )
 
 
 def _checkpoint_of(config: Any, out_dir: str) -> Path:
@@ -196,8 +235,17 @@ def _ledger_of_claims(options: argparse.Namespace) -> Path:
     return Path(options.out_dir) / "ledger.jsonl"
 
 
+def _speaks() -> bool:
+    """Of the processes that torchrun starts, the first alone speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _say_how_to_go_on(text: str, words: Sequence[str]) -> None:
-    print(f"\nInterrupted. {text}:\n  {shlex.join(['snnlib', *words])}", file=sys.stderr)
+    n_processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    shared = ["torchrun", f"--nproc-per-node={n_processes}", "-m"] if n_processes != "1" else []
+    if _speaks():
+        command = shlex.join([*shared, "snnlib", *words])
+        print(f"\nInterrupted. {text}:\n  {command}", file=sys.stderr)
 
 
 def _reporter(config: Any, log_dir: str | None) -> Any:

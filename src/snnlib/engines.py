@@ -8,6 +8,7 @@ differ in who computes the time steps:
     scan          all steps of a neuron layer in one pass (``snnlib.scan``)
     events        only the spikes, on a CPU (``snnlib.events``), for ``fc``
     fused         norm, neuron and pool in one pass, on a CPU (``snnlib.fused``), for ``csnn``
+                  and ``small-conv``
     auto          the fastest of these that fits the network and the device
 """
 
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from snnlib.encoding import constant_encode, poisson_encode
 from snnlib.faults import last_step_rate, run_neurons
-from snnlib.networks import ConvSNN, FullyConnectedSNN, SmallConvSNN
+from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
 from snnlib.neurons import IFParameters, LIFParameters, simulate_if, simulate_lif
 from snnlib.presets import ExperimentConfig
 from snnlib.readout import firing_rate
@@ -39,12 +40,16 @@ class Noise:
     """The randomness of an encoder: a generator, and a count of the images it has served.
 
     The count numbers the images for engines whose random numbers depend on
-    (seed, image number) instead of on the order of calls.
+    (seed, image number) instead of on the order of calls. Where several processes
+    share a batch, ``before`` and ``after`` are the numbers of its images that
+    others answer; every image gets the spikes that it would get in one process.
     """
 
     generator: torch.Generator
     seed: int = 0
     n_served: int = 0
+    before: int = 0
+    after: int = 0
 
     def restart(self, seed: int) -> None:
         """Begin a new stream; the same seed gives the same stream."""
@@ -52,10 +57,19 @@ class Noise:
         self.seed, self.n_served = seed, 0
 
     def serve(self, n_images: int) -> int:
-        """Count ``n_images`` more, and return the number of the first of them."""
-        first = self.n_served
-        self.n_served += n_images
+        """Count ``n_images`` more (and those of others), and return the number of our first."""
+        first = self.n_served + self.before
+        self.n_served = first + n_images + self.after
         return first
+
+    def encode(self, images: Tensor, n_steps: int) -> Tensor:
+        """Poisson spikes ``[T, *images.shape]``, drawn for the whole batch; ours are kept."""
+        if not self.before and not self.after:
+            return poisson_encode(images, n_steps, generator=self.generator)
+        whole = images.new_zeros(self.before + len(images) + self.after, *images.shape[1:])
+        ours = slice(self.before, self.before + len(images))
+        whole[ours] = images
+        return poisson_encode(whole, n_steps, generator=self.generator)[:, ours]
 
 
 def make_network(config: ExperimentConfig) -> nn.Module:
@@ -72,7 +86,7 @@ def make_network(config: ExperimentConfig) -> nn.Module:
         if config.weight_std is not None:
             for weight in network.parameters():
                 nn.init.normal_(weight, std=config.weight_std)
-    return network
+    return OrdinaryNetwork(network) if config.neuron == "relu" else network
 
 
 def choose_engine(config: ExperimentConfig, device: torch.device) -> str:
@@ -81,14 +95,14 @@ def choose_engine(config: ExperimentConfig, device: torch.device) -> str:
     Raises:
         ValueError: The engine asked for does not run on that device, or is not installed.
     """
-    if config.spike == "soft" or config.rule == "last_step":
+    if config.spike == "soft" or config.rule == "last_step" or config.neuron == "relu":
         return "torch"
-    fast = {"fc": "events", "csnn": "fused"}.get(config.network)
+    fast = {"fc": "events", "csnn": "fused", "small-conv": "fused"}[config.network]
     if config.engine == "auto":
         precisions = ("off", "bfloat16") if fast == "fused" else ("off",)
         fits = device.type == "cpu" and config.amp in precisions and config.conv_steps == "all"
         fits = fits and (config.encoding == "poisson") == (fast == "events")
-        return fast if fast and fits and _available(fast) else "scan"
+        return fast if fits and _available(fast) else "scan"
     if config.engine in ("events", "fused"):
         if device.type != "cpu":
             raise ValueError(f"engine={config.engine!r} runs on a CPU only, got device={device}")
@@ -108,6 +122,8 @@ def make_respond(
         noise: Where the encoder's randomness comes from.
         engine: From :func:`choose_engine`.
     """
+    if config.neuron == "relu":
+        return lambda images: network(normalised(config, images))
     if config.rule == "last_step" or config.spike == "soft":
         return _respond_as_the_fifth_post(config, network, noise)
     if engine == "events":
@@ -166,7 +182,8 @@ def neuron_parameters(layer: Any) -> IFParameters:
     return IFParameters(**common)
 
 
-def _run_by_scan(layer: Any, currents: Tensor) -> Tensor:
+def run_by_scan(layer: Any, currents: Tensor) -> Tensor:
+    """Currents ``[T, ...]`` into a SpikingJelly neuron layer, all steps in one pass, to spikes."""
     from snnlib.scan import if_scan, lif_scan
 
     neuron = neuron_parameters(layer)
@@ -183,7 +200,7 @@ def _run_by_torch(layer: Any, currents: Tensor) -> Tensor:
 _RUNNERS: dict[str, RunNeurons] = {
     "spikingjelly": lambda layer, currents: layer(currents),
     "torch": _run_by_torch,
-    "scan": _run_by_scan,
+    "scan": run_by_scan,
 }
 
 
@@ -196,9 +213,9 @@ def _respond_by_layers(
     def respond(images: Tensor) -> Tensor:
         functional.reset_net(network)
         if config.encoding == "poisson":
-            x = poisson_encode(images, config.n_steps, generator=noise.generator)
+            x = noise.encode(images, config.n_steps)
         else:
-            x = constant_encode(_normalised(config, images), 1)
+            x = constant_encode(normalised(config, images), 1)
         return firing_rate(walk(layers.children(), x, _RUNNERS[engine], config.n_steps, begin))
 
     return respond
@@ -226,7 +243,7 @@ def _respond_fused(config: ExperimentConfig, network: nn.Module) -> Respond:
         with torch.autocast("cpu", enabled=False):  # the room lowers precision by itself
             return conv_snn_rate(
                 network,
-                _normalised(config, images),
+                normalised(config, images),
                 config.n_steps,
                 bfloat16=config.amp == "bfloat16",
             )
@@ -242,7 +259,7 @@ def _respond_as_the_fifth_post(
 
     def respond(images: Tensor) -> Tensor:
         flat = images.flatten(1)
-        spikes = poisson_encode(flat, config.n_steps, generator=noise.generator)
+        spikes = noise.encode(flat, config.n_steps)
         if config.rule == "last_step":
             return last_step_rate(weight, flat, spikes, neuron, soft=soft)
         return run_neurons(spikes @ weight.T, neuron, soft=soft)[0]
@@ -250,7 +267,8 @@ def _respond_as_the_fifth_post(
     return respond
 
 
-def _normalised(config: ExperimentConfig, images: Tensor) -> Tensor:
+def normalised(config: ExperimentConfig, images: Tensor) -> Tensor:
+    """Images as they enter the network: moved and scaled if the settings say so."""
     return (images - MNIST_MEAN) / MNIST_STD if config.normalise else images
 
 

@@ -51,6 +51,22 @@ def device_name(device: str) -> str:
     return f"{device} ({_processor()})"
 
 
+def has_bfloat16_instructions() -> bool | None:
+    """Whether this processor computes in bfloat16 itself; ``None`` where nobody can tell.
+
+    Without them every product takes a detour: matrix products and convolutions
+    measured 15 to 20 times slower than in float32 on an AVX2 processor.
+    """
+    import torch
+
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        found = [getattr(torch.cpu, probe) for probe in probes if hasattr(torch.cpu, probe)]
+        return any(probe() for probe in found) if found else None
+    features = _cpuinfo("Features")  # ARM under Linux
+    return "bf16" in features.split() if features else None
+
+
 def stamp(preset: str, protocol: str, seed: int, device: Any) -> dict[str, Any]:
     """The fields of a record that say when, where and with which code it was made."""
     import torch
@@ -90,12 +106,17 @@ def _git(folder: Path, *words: str) -> str | None:
 
 def _processor() -> str:
     """The model of the processor, read where Linux keeps it."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(key: str) -> str:
+    """What Linux says about its first processor; empty elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith(key)]
+    return named[0] if named else ""
 
 
 def _python() -> tuple[bool, str]:

@@ -5,21 +5,31 @@ that was interrupted at any moment and resumed at the last epoch's end finishes
 exactly like an undisturbed one (same engine, device and number of threads).
 """
 
-import os
+import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from snnlib.anytime import reading_of
 from snnlib.assembly import Progress, Run, prepare_run, stream_seed
-from snnlib.checkpoints import load_checkpoint, save_checkpoint, save_weights
+from snnlib.checkpoints import (
+    load_checkpoint,
+    move_aside,
+    refuse_other_settings,
+    save_checkpoint,
+    save_weights,
+)
 from snnlib.claims import CLAIMS, Claim
 from snnlib.data import ImageSet
-from snnlib.environment import stamp
+from snnlib.distributed import Group
+from snnlib.environment import has_bfloat16_instructions, stamp
 from snnlib.presets import PRESETS, ExperimentConfig
 from snnlib.readout import accuracy_interval
 from snnlib.records import Result, RunRecord
 from snnlib.training import Epoch, EpochMetrics, History, evaluate, fit
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["CLAIMS", "PRESETS", "Claim", "ExperimentConfig", "run_experiment", "stamp"]
 
@@ -34,6 +44,7 @@ def run_experiment(
     progress: Progress | None = None,
     training_images: ImageSet | None = None,
     test_images: ImageSet | None = None,
+    group: Group = Group(),
 ) -> RunRecord:
     """Run one experiment and describe it completely.
 
@@ -48,22 +59,41 @@ def run_experiment(
         progress: Wraps the training batches of epoch n, say in a progress bar.
         training_images: Used in place of the MNIST training set.
         test_images: Used in place of the MNIST test set.
+        group: The processes that share this run, from ``distributed.joined``; each
+            calls this function alike. Only process 0 reads and writes checkpoints,
+            keeps weights and reports.
 
     Returns:
         The record of the run, not yet written anywhere.
 
     Raises:
         ValueError: ``resume`` is damaged or of other settings; nothing is written.
+            Or the settings do not fit ``group``.
     """
     if not isinstance(config, ExperimentConfig):
         from snnlib.ff_experiments import run_ff_experiment
 
-        return cast(RunRecord, run_ff_experiment(config, on_epoch_end=on_epoch_end))
-    run = prepare_run(config, training_images, test_images, progress)
-    if resume is not None:
-        _load_state(run, resume)
+        if group.size > 1:
+            raise ValueError(f"preset {config.name!r} runs in one process, got {group.size}")
+        return run_ff_experiment(
+            config,
+            resume=resume,
+            checkpoint=checkpoint,
+            weights=weights,
+            on_epoch_end=on_epoch_end,
+            progress=progress,
+            training_images=training_images,
+            test_images=test_images,
+        )
+    if not group.leads:  # it computes with the others and keeps quiet
+        resume = checkpoint = weights = on_epoch_end = progress = None
+    with group.all_or_none():
+        run = prepare_run(config, training_images, test_images, progress, group)
+        state = None if resume is None else _read_state(config, resume)
+    _restore(run, group.from_leader(state))
+    _warn_of_slow_precision(run)
     if checkpoint is not None:
-        _move_aside(Path(checkpoint), resume)
+        move_aside(checkpoint, resume)
         save_checkpoint(checkpoint, _state(run))
 
     def after_epoch(epoch: Epoch) -> None:
@@ -89,6 +119,7 @@ def run_experiment(
         scaler=run.scaler,
         autocast=run.autocast,
         max_grad_norm=config.max_grad_norm,
+        after_backward=group.combine,
     )
     record = _record(run)
     if weights is not None:
@@ -96,10 +127,13 @@ def run_experiment(
     return record
 
 
-def _move_aside(checkpoint: Path, resume: str | Path | None) -> None:
-    """Keep the checkpoint of an earlier run under another name, unless we go on from it."""
-    if checkpoint.exists() and (resume is None or not checkpoint.samefile(resume)):
-        os.replace(checkpoint, f"{checkpoint}.old")
+def _warn_of_slow_precision(run: Run) -> None:
+    asked = run.config.amp == "bfloat16" and run.device.type == "cpu" and run.group.leads
+    if asked and has_bfloat16_instructions() is False:
+        logger.warning(
+            "amp='bfloat16' makes this run slower, not faster: this processor has no "
+            "instructions for it; amp='off' is the better choice here"
+        )
 
 
 def _select(run: Run, epoch: Epoch) -> None:
@@ -122,9 +156,17 @@ def _state(run: Run) -> dict[str, Any]:
     }
 
 
-def _load_state(run: Run, path: str | Path) -> None:
+def _read_state(config: ExperimentConfig, path: str | Path) -> dict[str, Any]:
     state = load_checkpoint(path)
-    _check_settings(run.config, state.get("settings", {}), path)
+    _check_settings(config, state.get("settings", {}), path)
+    return state
+
+
+def _restore(run: Run, state: dict[str, Any] | None) -> None:
+    """Go on from a state; without one, begin: every process with the same weights."""
+    if state is None:
+        run.group.start_alike(run.network)
+        return
     run.network.load_state_dict(state["network"])
     run.optimizer.load_state_dict(state["optimizer"])
     if run.scheduler is not None:
@@ -136,14 +178,13 @@ def _load_state(run: Run, path: str | Path) -> None:
 
 
 def _check_settings(config: ExperimentConfig, stored: dict[str, Any], path: str | Path) -> None:
-    """Refuse a checkpoint of other settings; only the device, and the end, may change."""
+    """Refuse a checkpoint of other settings; only the device, and the end, may change.
+
+    A setting that did not exist when it was made had its default value.
+    """
+    stored = {**asdict(ExperimentConfig("", "", "")), **stored}
     free = {"device", "question"} | ({"epochs"} if config.schedule == "none" else set())
-    for name, value in asdict(config).items():
-        if name not in free and stored.get(name) != value:
-            raise ValueError(
-                f"{path} was made with {name}={stored.get(name)!r}, this run has "
-                f"{name}={value!r}; nothing was changed"
-            )
+    refuse_other_settings(path, stored, asdict(config), free)
 
 
 def _result(metrics: EpochMetrics, epoch: int) -> Result:
@@ -156,6 +197,16 @@ def _test_once(run: Run, epoch: int) -> Result:
     run.network.load_state_dict(run.selected)
     run.noise.restart(stream_seed(run.config.seed, epoch, "test"))
     return _result(evaluate(run.network, run.respond, run.test, run.loss), epoch)
+
+
+def _early_readings(run: Run, epoch: int) -> dict[str, Any]:
+    """Accuracy and work after each step, of the reported weights on the test images."""
+    if run.config.anytime_steps is None:
+        return {}
+    run.network.load_state_dict(run.selected)
+    seed = stream_seed(run.config.seed, epoch, "test")
+    reading = reading_of(run.config, run.network, run.test, run.engine, seed)
+    return {"anytime": reading.to_dict()}
 
 
 def _record(run: Run) -> RunRecord:
@@ -178,5 +229,6 @@ def _record(run: Run) -> RunRecord:
         best_on_test=None if honest else _result(best["test"], best.number),
         validation_selected=_test_once(run, best.number) if honest else None,
         seconds=sum(e[name].seconds for e in history.epochs for name in ("training", run.watched)),
+        extra={"n_processes": run.group.size, **_early_readings(run, best.number)},
         **stamp(config.name, config.protocol, config.seed, run.device),
     )

@@ -8,13 +8,31 @@ from datetime import UTC, datetime
 from typing import Any
 
 import torch
+from torch import nn
 
 from snnlib import environment
-from snnlib.data import load_mnist
+from snnlib.checkpoints import (
+    Address,
+    load_checkpoint,
+    move_aside,
+    refuse_other_settings,
+    save_checkpoint,
+    save_weights,
+)
+from snnlib.data import ImageSet, load_mnist
 from snnlib.ff_post import PostNetwork, count_correct_post, train_post
 from snnlib.ff_presets import FF_PRESETS, FFConfig, PostConfig
-from snnlib.ff_training import count_correct, load_sets, moved, train_ff
-from snnlib.forward_forward import ForwardForwardNetwork
+from snnlib.ff_training import (
+    FFRun,
+    Progress,
+    count_correct,
+    load_sets,
+    load_state,
+    moved,
+    prepare_ff,
+    state_of,
+    train_ff,
+)
 from snnlib.metrics import Epoch, EpochMetrics, History
 from snnlib.readout import accuracy_interval
 from snnlib.records import Result, RunRecord
@@ -28,37 +46,93 @@ def run_ff(
     on_epoch_end: Callable[[Epoch], object] | None = None,
     minutes: float = float("inf"),
     look_at_test: bool = True,
-) -> tuple[ForwardForwardNetwork, RunRecord]:
+    resume: Address | None = None,
+    checkpoint: Address | None = None,
+    weights: Address | None = None,
+    progress: Progress | None = None,
+    training_images: ImageSet | None = None,
+    test_images: ImageSet | None = None,
+) -> tuple[nn.Module, RunRecord]:
     """Train on 50,000 images, let 10,000 choose the judging layers, look at the test set once.
+
+    The places of files are those of :func:`snnlib.experiments.run_experiment`.
 
     Returns:
         The network and its record. Per epoch the record holds the mean loss,
         the hits on 1,000 training images and on the validation images, all
         layers judging. Without a look at the test set the result is validation's.
     """
-    training, validation, test = load_sets(config)
+    training, validation, test = load_sets(config, training_images, test_images)
     sample = training.subset(torch.arange(min(1000, len(training))))
-    generator = torch.Generator(device=config.device).manual_seed(config.seed + 1)
-    history = History()
-    begin = time.perf_counter()
+    run, history = prepare_ff(config, len(training)), History()
+    if resume is not None:
+        history = _load(run, resume)
+    if checkpoint is not None:
+        move_aside(checkpoint, resume)
+        save_checkpoint(checkpoint, _state(run, history))
 
-    def watch(network: ForwardForwardNetwork, losses: list[float], seconds: float) -> None:
-        hits = count_correct(network, sample, config, generator)[0]
-        learnt = EpochMetrics(sum(losses) / len(losses), hits, len(sample), seconds)
-        hits = count_correct(network, validation, config, generator)[0]
-        checked = EpochMetrics(learnt.loss, hits, len(validation), 0.0)
+    def watch(network: nn.Module, losses: list[float], seconds: float) -> None:
+        loss, first_way = sum(losses) / len(losses), next(iter(count_correct(run, sample).values()))
+        learnt = EpochMetrics(loss, first_way, len(sample), seconds)
+        begin = time.perf_counter()
+        hits = next(iter(count_correct(run, validation).values()))
+        checked = EpochMetrics(loss, hits, len(validation), time.perf_counter() - begin)
         history.epochs.append(Epoch(len(history) + 1, learnt, {"validation": checked}))
+        if checkpoint is not None:
+            save_checkpoint(checkpoint, _state(run, history))
         if on_epoch_end is not None:
             on_epoch_end(history.epochs[-1])
 
-    network = train_ff(config, training, on_epoch_end=watch, minutes=minutes)
-    on_validation = count_correct(network, validation, config, generator)
-    first_layer = on_validation.index(max(on_validation))
+    train_ff(config, training, on_epoch_end=watch, minutes=minutes, run=run, progress=progress)
+    record = _record_ff(run, history, training, validation, test, look_at_test)
+    if weights is not None:
+        save_weights(weights, run.judged.state_dict(), record_id=record.id)
+    return run.judged, record
+
+
+def _state(run: FFRun, history: History) -> dict[str, Any]:
+    return {"settings": asdict(run.config), "run": state_of(run), "history": history.to_dict()}
+
+
+def _load(run: FFRun, path: Address) -> History:
+    """Go on where a checkpoint of the same settings was; only the device may differ."""
+    state = load_checkpoint(path)
+    wanted = asdict(run.config)
+    # A setting that did not exist when it was made had its default value.
+    stored = {**asdict(FFConfig("", "")), **state.get("settings", {})}
+    refuse_other_settings(path, stored, wanted, {"device", "question"})
+    load_state(run, state["run"])
+    return History.from_dict(state["history"])
+
+
+def _record_ff(
+    run: FFRun,
+    history: History,
+    training: ImageSet,
+    validation: ImageSet,
+    test: ImageSet,
+    look_at_test: bool,
+) -> RunRecord:
+    """Let validation choose where there is a choice, look at the test set, and write it down."""
+    config, begin = run.config, time.perf_counter()
+    by_way = count_correct(run, validation)
+    ways = list(by_way)
+    way = max(ways, key=by_way.__getitem__) if run.rule.choose else ways[0]
     judged = test if look_at_test else validation
-    hits_by_layer = count_correct(network, judged, config, generator)
-    n_planned = config.epochs * (1 if config.together else len(network.layers))
+    hits = count_correct(run, judged)
+    n_planned = run.n_planned
     stopped = f"stopped by its time limit after {len(history)} of {n_planned} epochs"
-    record = RunRecord(
+    extra: dict[str, Any] = {
+        "judged_by": way,
+        "n_correct_validation": by_way,
+        "looked_at_test": look_at_test,
+    }
+    if run.rule.choose:
+        extra["first_layer"] = ways.index(way)
+        extra["n_correct_validation_from_layer"] = list(by_way.values())
+    else:  # nothing was chosen, so the other ways may be told as well
+        extra["n_correct_test"] = hits
+    return RunRecord(
         claim=config.claim,
         preset=config.name,
         question=config.question,
@@ -72,31 +146,33 @@ def run_ff(
         history=history.to_dict(),
         last=None,
         best_on_test=None,
-        validation_selected=_result(hits_by_layer[first_layer], len(judged), len(history)),
-        seconds=time.perf_counter() - begin,
+        validation_selected=_result(hits[way], len(judged), len(history)),
+        seconds=run.seconds + time.perf_counter() - begin,
         notes="" if len(history) == n_planned else stopped,
-        extra={
-            "first_layer": first_layer,
-            "n_correct_validation_from_layer": on_validation,
-            "looked_at_test": look_at_test,
-        },
+        extra=extra,
         **_stamp(config, "honest"),
     )
-    return network, record
 
 
 def _result(n_correct: int, n_images: int, epoch: int) -> Result:
     return Result(n_correct, n_images, epoch, *accuracy_interval(n_correct, n_images))
 
 
-def run_post(config: PostConfig) -> tuple[PostNetwork, RunRecord]:
+def run_post(
+    config: PostConfig,
+    *,
+    weights: Address | None = None,
+    training_images: ImageSet | None = None,
+    test_images: ImageSet | None = None,
+) -> tuple[PostNetwork, RunRecord]:
     """Train as the post does, on ``n_training`` images drawn by the seed, and test on all 10,000.
 
     The record's extras hold the hits among the training images (at most 1,000)
     and among the first 64 test images, which is all that the post looked at.
     """
     pick = torch.Generator().manual_seed(config.seed)
-    whole, test = load_mnist(train=True), load_mnist(train=False)
+    whole = training_images or load_mnist(train=True)
+    test = test_images or load_mnist(train=False)
     chosen = torch.randperm(len(whole), generator=pick)[: config.n_training]
     training, test = moved(whole.subset(chosen), config.device), moved(test, config.device)
     history: list[dict[str, Any]] = []
@@ -136,6 +212,8 @@ def run_post(config: PostConfig) -> tuple[PostNetwork, RunRecord]:
         },
         **_stamp(config, "post"),
     )
+    if weights is not None:
+        save_weights(weights, network.state_dict(), record_id=record.id)
     return network, record
 
 
@@ -155,19 +233,27 @@ def _stamp(config: FFConfig | PostConfig, protocol: str) -> dict[str, Any]:
 
 
 def run_ff_experiment(
-    config: FFConfig | PostConfig,
-    *,
-    on_epoch_end: Callable[[Epoch], object] | None = None,
-    minutes: float = float("inf"),
-    look_at_test: bool = True,
+    config: FFConfig | PostConfig, *, resume: Address | None = None, **options: Any
 ) -> RunRecord:
-    """Run a configuration of either kind and describe it; the record is not yet written."""
+    """Run a configuration of either kind and describe it; the record is not yet written.
+
+    Args:
+        config: The settings; ``device="auto"`` takes a GPU where there is one.
+        resume: A checkpoint to go on from.
+        **options: As for :func:`run_ff`. A row of the post uses ``weights`` and the images.
+
+    Raises:
+        ValueError: A row of the post is asked to resume; it is over in minutes.
+    """
     config = replace(config, device=_pick_device(config.device))
     if config.device != "cpu":
         torch.set_float32_matmul_precision("high")
-    if isinstance(config, PostConfig):
-        return run_post(config)[1]
-    return run_ff(config, on_epoch_end=on_epoch_end, minutes=minutes, look_at_test=look_at_test)[1]
+    if isinstance(config, FFConfig):
+        return run_ff(config, resume=resume, **options)[1]
+    if resume is not None:
+        raise ValueError(f"resume is not for {config.name!r}, a row of the post; leave it out")
+    used = ("weights", "training_images", "test_images")
+    return run_post(config, **{name: options[name] for name in used if name in options})[1]
 
 
 def _pick_device(name: str) -> str:

@@ -26,6 +26,34 @@ def goodness(rate: Tensor, kind: str = "mean_square") -> Tensor:
     return (flat.square() if kind == "mean_square" else flat).mean(dim=1)
 
 
+def class_goodness(rate: Tensor, kind: str = "mean_square", n_classes: int = 10) -> Tensor:
+    """Goodness of every class, where each class owns an equal share of the channels.
+
+    The label then need not be in the image: a layer is asked to be busy in the
+    channels of the true class and quiet in all others (Papachristodoulou et al.
+    2024, Sec. 3.2).
+
+    Args:
+        rate: ``[N, C, ...]``, spikes per step; the first ``C / n_classes`` channels
+            belong to class 0, the next ones to class 1, and so on.
+        kind: As in :func:`goodness`.
+        n_classes: A divisor of C.
+
+    Returns:
+        ``[N, n_classes]``.
+
+    Raises:
+        ValueError: The channels cannot be shared equally, or ``kind`` is unknown.
+    """
+    n_images, n_channels = rate.shape[:2]
+    if n_channels % n_classes:
+        raise ValueError(
+            f"rate must have a multiple of n_classes={n_classes} channels, got {n_channels}"
+        )
+    groups = rate.reshape(n_images * n_classes, -1)
+    return goodness(groups, kind).view(n_images, n_classes)
+
+
 def forward_forward_loss(
     g_pos: Tensor, g_neg: Tensor, theta: float | None = None, *, scale: float = 1.0
 ) -> Tensor:

@@ -5,6 +5,15 @@ from typing import Any
 
 from snnlib.neurons import LIFParameters
 
+FF_CHOICES: dict[str, tuple[str, ...]] = {
+    "rule": ("goodness", "two-pass", "neutral-head", "class-wise", "bptt"),
+    "cell": ("lif", "relu"),
+    "goodness": ("mean_square", "mean"),
+    "negatives": ("likely", "likely-all", "random"),
+    "hand_over": ("rate", "spikes"),
+    "encoding": ("constant", "poisson"),
+}
+
 
 @dataclass(frozen=True)
 class FFConfig:
@@ -39,9 +48,21 @@ class FFConfig:
     averaging: float = 0.0  # decay per step of the averaged weights that are judged; 0 switches off
     n_training: int | None = None
     n_validation: int = 10_000
+    rule: str = "goodness"  # how it learns and judges; see FF_CHOICES
+    cell: str = "lif"  # or "relu", without time
+    kernel: int = 5  # width of a convolution, for the rule "class-wise"
+    dense: tuple[int, ...] = ()  # its dense layers, above the convolutions
     claim: str = "forward-forward"
     seed: int = 0
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name, allowed in FF_CHOICES.items():
+            if getattr(self, name) not in allowed:
+                offer = ", ".join(allowed)
+                raise ValueError(f"{name} must be one of {offer}, got {getattr(self, name)!r}")
+        if not self.together and self.rule not in ("goodness", "class-wise"):
+            raise ValueError(f"together=False needs layers without a head, got rule={self.rule!r}")
 
     @property
     def neuron(self) -> LIFParameters:
@@ -144,4 +165,70 @@ GOOD_PRESETS: dict[str, FFConfig] = {
         replace(_GOOD, name="ff-good", hidden=(2000, 2000), epochs=150),
     ]
 }
-FF_PRESETS: dict[str, FFConfig | PostConfig] = {**POST_PRESETS, **GOOD_PRESETS}
+
+
+def _variant(name: str, question: str, **settings: Any) -> FFConfig:
+    """``ff-good-500`` with other settings: same images, split and, if not said, epochs."""
+    return replace(_GOOD, name=name, question=question, **settings)
+
+
+# Hinton (2022): rectifiers, mean of squares against a threshold, no time. The input is
+# longer than for spikes: a rectifier has no threshold of its own to come over.
+_RELU: dict[str, Any] = dict(cell="relu", n_steps=1, length=4.0, theta=2.0, scale=1.0, gain=1.0)
+COMPARED_PRESETS: dict[str, FFConfig] = {
+    c.name: c
+    for c in [
+        _variant("ff-vs-bptt", "The same spiking layers, taught by BPTT: how good?", rule="bptt"),
+        _variant("ff-relu-500", "Forward-Forward without spikes, 784-500-500: how good?", **_RELU),
+        _variant(
+            "ff-relu-2000",
+            "Forward-Forward without spikes, 784-2000-2000: how good?",
+            hidden=(2000, 2000),
+            **_RELU,
+        ),
+        _variant(
+            "ff-two-pass",
+            "A last layer that learns digits: are two passes as good as ten?",
+            rule="two-pass",
+        ),
+        _variant("ff-goodness-10", "Goodness over ten labels: what do ten passes buy?"),
+        _variant(
+            "ff-neutral-head",
+            "A neutral label and a linear map on top: is one pass as good as ten?",
+            rule="neutral-head",
+        ),
+        _variant(
+            "ff-poisson",
+            "The same layers on Poisson spikes: what does it reach, and what does it cost?",
+            encoding="poisson",
+            n_steps=16,
+        ),
+        _variant(
+            "ff-conv",
+            "Convolutions and a dense layer, each learning alone: how good?",
+            rule="class-wise",
+            hidden=(20, 80),
+            dense=(500,),
+            n_steps=4,
+            gain=40.0,
+            batch_size=100,
+            lr=5e-3,
+        ),
+        _variant(
+            "ff-conv-wide",
+            "Convolutions and a dense layer with twice the channels: does width help?",
+            rule="class-wise",
+            hidden=(40, 160),
+            dense=(1000,),
+            n_steps=4,
+            gain=40.0,
+            batch_size=100,
+            lr=5e-3,
+        ),
+    ]
+}
+FF_PRESETS: dict[str, FFConfig | PostConfig] = {
+    **POST_PRESETS,
+    **GOOD_PRESETS,
+    **COMPARED_PRESETS,
+}

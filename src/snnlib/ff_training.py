@@ -1,202 +1,215 @@
-"""Forward-Forward training on tensors that stay on one device: pairs, epochs, scores."""
+"""Forward-Forward training on tensors that stay on one device: epochs, scores, and resuming."""
 
-import copy
 import time
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnlib.augment import shift_images
 from snnlib.data import ImageSet, load_mnist, split_validation
-from snnlib.encoding import poisson_encode
-from snnlib.ff_labels import draw_likely_wrong_labels, draw_wrong_labels, overlay_labels
+from snnlib.ff_pairs import Rule, warp_images
 from snnlib.ff_presets import FFConfig
-from snnlib.forward_forward import (
-    ForwardForwardLayer,
-    ForwardForwardNetwork,
-    Pair,
-    first_layer_goodness,
-    forward_forward_loss,
-    goodness,
-    label_goodness,
-    train_layers,
-)
-from snnlib.readout import predict
-from snnlib.scan import lif_scan
-from snnlib.steady import steady_rate
+from snnlib.ff_rules import RULES
+
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
-def build_network(config: FFConfig) -> ForwardForwardNetwork:
-    """Fresh layers 784 - hidden, with weights drawn from the run's seed."""
-    neuron = config.neuron
-    widths = (784, *config.hidden)
-    layers = [
-        ForwardForwardLayer(
-            n_in,
-            n_out,
-            config.n_steps,
-            lambda currents: lif_scan(currents, neuron),
-            lambda current: steady_rate(current, config.n_steps, neuron),
-            config.length,
-        )
-        for n_in, n_out in pairwise(widths)
-    ]
-    return ForwardForwardNetwork(layers, config.hand_over)
+@dataclass
+class FFRun:
+    """All that changes while a network learns.
+
+    ``judged`` is the network itself, or its averaged weights. ``generator`` decides
+    order, shifts and wrong labels; ``noise`` decides spikes, and what is drawn
+    while it answers.
+    """
+
+    config: FFConfig
+    network: nn.Module
+    judged: nn.Module
+    generator: torch.Generator
+    noise: torch.Generator
+    n_batches: int
+    n_done: int = 0  # epochs
+    seconds: float = 0.0
+    optimizer: torch.optim.Optimizer | None = None
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
+
+    @property
+    def rule(self) -> Rule:
+        return RULES[self.config.rule]
+
+    @property
+    def n_planned(self) -> int:
+        """Epochs in all; one layer after another, each has its own."""
+        n_layers = len(cast(nn.ModuleList, self.network.layers)) if not self.config.together else 1
+        return self.config.epochs * n_layers
+
+    @property
+    def only(self) -> int | None:
+        """The layer that learns in the coming epoch; None means all of them."""
+        return None if self.config.together else self.n_done // self.config.epochs
 
 
-def measure_and_loss(
-    config: FFConfig,
-) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
-    """Goodness and loss as the settings say."""
-    return (
-        lambda rate: config.gain * goodness(rate, config.goodness),
-        lambda g_pos, g_neg: forward_forward_loss(g_pos, g_neg, config.theta, scale=config.scale),
+def prepare_ff(config: FFConfig, n_training: int) -> FFRun:
+    """A fresh network, with weights drawn from the run's seed, about to begin."""
+    device = config.device
+    noise = torch.Generator(device=device).manual_seed(config.seed + 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = RULES[config.rule].build(config, noise).to(device)
+        judged = network
+        if config.averaging:
+            judged = RULES[config.rule].build(config, noise).to(device)
+            judged.load_state_dict(network.state_dict())
+    generator = torch.Generator(device=device).manual_seed(config.seed)
+    return FFRun(config, network, judged, generator, noise, -(-n_training // config.batch_size))
+
+
+def _begin_stage(run: FFRun) -> None:
+    """A fresh optimizer and schedule: at the start, and for each layer that learns alone."""
+    config = run.config
+    learning = run.network
+    if run.only is not None:
+        learning = cast(nn.ModuleList, run.network.layers)[run.only]
+    parameters = list(learning.parameters())
+    run.optimizer = torch.optim.Adam(parameters, lr=config.lr, fused=config.device != "cpu")
+    run.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        run.optimizer, config.lr, total_steps=config.epochs * run.n_batches
     )
 
 
-def warp_images(images: Tensor, degrees: float, zoom: float, generator: torch.Generator) -> Tensor:
-    """Turn every image by up to ``degrees`` and stretch it by up to the share ``zoom``."""
-    if degrees == 0 and zoom == 0:
-        return images
-    draw = torch.rand((4, len(images)), generator=generator, device=images.device) * 2 - 1
-    angle = draw[0] * (degrees * torch.pi / 180)
-    across, down, shear = 1 + zoom * draw[1], 1 + zoom * draw[2], zoom * draw[3]
-    zero = torch.zeros_like(angle)
-    rows = [
-        torch.stack([angle.cos() * across, shear - angle.sin(), zero], dim=1),
-        torch.stack([angle.sin(), angle.cos() * down, zero], dim=1),
-    ]
-    grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False).clamp(0, 1)
+def learn_epoch(run: FFRun, training: ImageSet, progress: Progress | None = None) -> list[float]:
+    """Go once through the training images; the mean loss of each layer that learns."""
+    if run.n_done % run.config.epochs == 0:
+        _begin_stage(run)
+    assert run.optimizer is not None
+    assert run.scheduler is not None
+    run.network.train()
+    device = training.labels.device
+    order = torch.randperm(len(training), generator=run.generator, device=device)
+    batches: Iterable[Tensor] = order.split(run.config.batch_size)
+    batches = batches if progress is None else progress(batches, run.n_done + 1)
+    history = []
+    for chosen in batches:
+        run.optimizer.zero_grad(set_to_none=True)
+        history.append(_learn_batch(run, training.images[chosen], training.labels[chosen]))
+        run.optimizer.step()
+        run.scheduler.step()
+        if run.judged is not run.network:
+            _follow(run.judged, run.network, run.config.averaging)
+    run.n_done += 1
+    return cast(list[float], torch.stack(history).mean(dim=0).tolist())
 
 
-def overlay_for(config: FFConfig, generator: torch.Generator) -> Callable[[Tensor, Tensor], Tensor]:
-    """How an image and a label become the input of the first layer."""
-    if config.encoding == "constant":
-        return overlay_labels
-    return lambda images, labels: poisson_encode(
-        overlay_labels(images, labels), config.n_steps, generator=generator
-    ).flatten(2)
+def _learn_batch(run: FFRun, images: Tensor, labels: Tensor) -> Tensor:
+    config, generator = run.config, run.generator
+    images = shift_images(images, config.shift_pixels, generator=generator)
+    images = warp_images(images, config.rotate_degrees, config.zoom, generator)
+    return run.rule.learn(run.network, images, labels, config, generator, run.only)
 
 
-def make_pairs(
-    network: ForwardForwardNetwork,
-    training: ImageSet,
-    config: FFConfig,
-    generator: torch.Generator,
-) -> Iterator[Pair]:
-    """One epoch of positive and negative inputs, freshly shuffled, moved and labelled."""
-    overlay = overlay_for(config, generator)
-    order = torch.randperm(len(training), generator=generator, device=training.labels.device)
-    for chosen in order.split(config.batch_size):
-        images, labels = training.images[chosen], training.labels[chosen]
-        images = shift_images(images, config.shift_pixels, generator=generator)
-        images = warp_images(images, config.rotate_degrees, config.zoom, generator)
-        wrong = wrong_labels(network, images, labels, config, generator)
-        yield overlay(images, labels), overlay(images, wrong)
-
-
-def wrong_labels(
-    network: ForwardForwardNetwork,
-    images: Tensor,
-    labels: Tensor,
-    config: FFConfig,
-    generator: torch.Generator,
-) -> Tensor:
-    """Wrong labels at random, or as the first layer (or all layers) would confuse them."""
-    if config.negatives == "random":
-        return draw_wrong_labels(labels, generator)
-    measure, _ = measure_and_loss(config)
-    if config.negatives == "likely":
-        layer = cast(ForwardForwardLayer, network.layers[0])
-        scores = first_layer_goodness(layer, images, measure=measure)
-    else:
-        overlay = overlay_for(config, generator)
-        scores = label_goodness(network, images, measure=measure, overlay=overlay).sum(dim=0)
-    return draw_likely_wrong_labels(scores, labels, generator, config.sharpness)
-
-
-def count_correct(
-    network: ForwardForwardNetwork,
-    images: ImageSet,
-    config: FFConfig,
-    generator: torch.Generator,
-) -> list[int]:
-    """Right answers when the layers from the k-th upwards judge, for every k."""
-    overlay = overlay_for(config, generator)
-    rows = (2000 if images.images.is_cuda else 500) if config.encoding == "constant" else 200
-    right = torch.zeros(len(network.layers), dtype=torch.int64, device=images.labels.device)
-    for part, labels in zip(images.images.split(rows), images.labels.split(rows), strict=True):
-        judged = label_goodness(network, part, overlay=overlay)
-        for k in range(len(judged)):
-            right[k] += (predict(judged[k:].sum(dim=0)) == labels).sum()
-    return [int(n) for n in right.tolist()]
+@torch.no_grad()
+def _follow(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move averaged weights a little towards the current ones; copy what is no weight."""
+    theirs: list[Tensor] = list(network.parameters())
+    ours: list[Tensor] = list(averaged.parameters())
+    torch._foreach_lerp_(ours, theirs, 1.0 - decay)
+    for mine, current in zip(averaged.buffers(), network.buffers(), strict=True):
+        mine.copy_(current)
 
 
 def train_ff(
     config: FFConfig,
     training: ImageSet,
     *,
-    on_epoch_end: Callable[[ForwardForwardNetwork, list[float], float], object] | None = None,
+    on_epoch_end: Callable[[nn.Module, list[float], float], object] | None = None,
     minutes: float = float("inf"),
-) -> ForwardForwardNetwork:
-    """Train a fresh network; hand back it, or its averaged weights if they were asked for.
+    run: FFRun | None = None,
+    progress: Progress | None = None,
+) -> nn.Module:
+    """Train a network; hand back it, or its averaged weights if they were asked for.
 
-    ``on_epoch_end`` is given the network to be judged, the loss of each layer
-    and the seconds since the start. After ``minutes`` the current epoch is the last.
+    Args:
+        config: The settings.
+        training: Images to learn from, on the device of the settings.
+        on_epoch_end: Given the network to be judged, the loss of each layer that
+            learns, and the seconds of training in this epoch.
+        minutes: After so many the current epoch is the last.
+        run: A run to go on with; a fresh one if left out.
+        progress: Wraps the batches of epoch n, say in a progress bar.
     """
-    generator = torch.Generator(device=config.device).manual_seed(config.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = build_network(config).to(config.device)
-    averaged = copy.deepcopy(network) if config.averaging else network
-    measure, loss = measure_and_loss(config)
-    begin = time.perf_counter()
-    n_batches = -(-len(training) // config.batch_size)
-    for only in [None] if config.together else range(len(network.layers)):
-        parameters = list((network if only is None else network.layers[only]).parameters())
-        optimizer = torch.optim.Adam(parameters, lr=config.lr, fused=config.device != "cpu")
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.lr, total_steps=config.epochs * n_batches
-        )
-
-        def after_step(schedule: Any = schedule) -> None:
-            schedule.step()
-            if config.averaging:
-                _follow(averaged, network, config.averaging)
-
-        for _ in range(config.epochs):
-            pairs = make_pairs(network, training, config, generator)
-            losses = train_layers(
-                network, pairs, loss, optimizer, measure=measure, only=only, after_step=after_step
-            )
-            seconds = time.perf_counter() - begin
-            if on_epoch_end is not None:
-                on_epoch_end(averaged, losses, seconds)
-            if seconds > 60 * minutes:
-                return averaged
-    return averaged
+    run = run or prepare_ff(config, len(training))
+    start = time.perf_counter() - run.seconds
+    while run.n_done < run.n_planned:
+        begin = time.perf_counter()
+        losses = learn_epoch(run, training, progress)
+        seconds = time.perf_counter() - begin
+        run.seconds = time.perf_counter() - start
+        if on_epoch_end is not None:
+            on_epoch_end(run.judged, losses, seconds)
+        run.seconds = time.perf_counter() - start
+        if run.seconds > 60 * minutes:
+            break
+    return run.judged
 
 
-@torch.no_grad()
-def _follow(averaged: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move averaged weights a little towards the current ones."""
-    theirs: list[Tensor] = list(network.parameters())
-    ours: list[Tensor] = list(averaged.parameters())
-    torch._foreach_lerp_(ours, theirs, 1.0 - decay)
+def count_correct(run: FFRun, images: ImageSet) -> dict[str, int]:
+    """Right answers of the judged network, for each way in which it answers."""
+    rows = 200 if run.config.encoding == "poisson" else 500
+    rows = 2000 if images.images.is_cuda else rows
+    right: dict[str, Tensor] = {}
+    run.judged.eval()
+    for part, labels in zip(images.images.split(rows), images.labels.split(rows), strict=True):
+        answers = run.rule.answers(run.judged, part, run.config, run.noise)
+        for way, answer in answers.items():
+            right[way] = right.get(way, 0) + (answer == labels).sum()
+    return {way: int(n) for way, n in right.items()}
 
 
-def load_sets(config: FFConfig) -> tuple[ImageSet, ImageSet, ImageSet]:
+def state_of(run: FFRun) -> dict[str, Any]:
+    """Tensors and plain values from which :func:`load_state` goes on bit for bit."""
+    averaged = None if run.judged is run.network else run.judged.state_dict()
+    return {
+        "network": run.network.state_dict(),
+        "averaged": averaged,
+        "optimizer": None if run.optimizer is None else run.optimizer.state_dict(),
+        "scheduler": None if run.scheduler is None else run.scheduler.state_dict(),
+        "generator": run.generator.get_state(),
+        "noise": run.noise.get_state(),
+        "n_done": run.n_done,
+        "seconds": run.seconds,
+    }
+
+
+def load_state(run: FFRun, state: dict[str, Any]) -> None:
+    """Put a fresh run where a stored one was at the end of an epoch."""
+    run.network.load_state_dict(state["network"])
+    if state["averaged"] is not None:
+        run.judged.load_state_dict(state["averaged"])
+    run.n_done, run.seconds = state["n_done"], state["seconds"]
+    if run.n_done % run.config.epochs:  # in the middle of a stage
+        _begin_stage(run)
+        assert run.optimizer is not None
+        assert run.scheduler is not None
+        run.optimizer.load_state_dict(state["optimizer"])
+        run.scheduler.load_state_dict(state["scheduler"])
+    run.generator.set_state(state["generator"])
+    run.noise.set_state(state["noise"])
+
+
+def load_sets(
+    config: FFConfig, whole: ImageSet | None = None, test: ImageSet | None = None
+) -> tuple[ImageSet, ImageSet, ImageSet]:
     """Training, validation and test images on the run's device; the split is the same for all."""
     split = torch.Generator().manual_seed(2024)
-    training, validation = split_validation(load_mnist(train=True), config.n_validation, split)
+    whole = whole or load_mnist(train=True)
+    training, validation = split_validation(whole, config.n_validation, split)
     if config.n_training is not None:
         training = training.subset(torch.arange(config.n_training))
-    test = load_mnist(train=False)
+    test = test or load_mnist(train=False)
     device = config.device
     return moved(training, device), moved(validation, device), moved(test, device)
 

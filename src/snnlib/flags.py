@@ -36,6 +36,7 @@ changed by a flag; the spellings of the posts work too:
   snnlib train fc -T 50 -b 64 -epochs 20     the first post's network, changed
   snnlib train csnn-best --seed 3            a better recipe, honestly tested
   snnlib train fc -resume runs/fc-post-s0.ckpt
+  torchrun --nproc-per-node=2 -m snnlib train fc     two processes share each batch
 
 Presets: """
 
@@ -56,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
     shown = add("ledger", "show every recorded run")
     shown.add_argument("--json", action="store_true", help="one line of JSON per run")
     shown.add_argument("--ledger", metavar="FILE", help="another ledger than the package's")
-    add("bench", "compare speed with other libraries").add_argument("words", nargs="*")
+    _add_bench(add("bench", "compare speed with other libraries"))
     return parser
 
 
@@ -97,6 +98,13 @@ def _add_reproduce(command: argparse.ArgumentParser) -> None:
     command.add_argument("--jobs", type=int, default=1, help="so many runs side by side")
     command.add_argument("-device", "--device", help="auto, cpu, cuda, cuda:0 ...")
     _add_places(command)
+
+
+def _add_bench(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--rounds", type=int, default=7, help="turns of each variant (7)")
+    command.add_argument("--json", metavar="FILE", help="write the figures here as well")
+    command.add_argument("--keep", action="store_true", help="make them the figures of the book")
+    command.add_argument("words", nargs="*", help=argparse.SUPPRESS)  # the older spelling
 
 
 def _add_places(command: argparse.ArgumentParser) -> None:

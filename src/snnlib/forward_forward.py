@@ -35,6 +35,7 @@ __all__ = [
     "forward_forward_loss",
     "goodness",
     "label_goodness",
+    "learn_from",
     "normalise_length",
     "overlay_labels",
     "overlay_neutral",
@@ -75,10 +76,18 @@ class ForwardForwardLayer(nn.Module):
 
     def current(self, inputs: Tensor) -> Tensor:
         """Input current: ``[N, ...]`` to ``[N, K]``, or a spike train to ``[T, N, K]``."""
-        inputs = inputs.detach()  # nothing below this layer learns from it
+        return self.weigh(inputs.detach())  # nothing below this layer learns from it
+
+    def weigh(self, inputs: Tensor) -> Tensor:
+        """The current with its gradient downwards: normalised inputs times the weights."""
         if inputs.dim() != 3:
             inputs = inputs.flatten(1)
         return cast(Tensor, self.linear(normalise_length(inputs, self.length)))
+
+    def scale_of(self, inputs: Tensor) -> Tensor:
+        """By how much ``weigh`` stretches each of ``[N, ...]``, ``[N, 1]``."""
+        n_features = inputs[0].numel()
+        return self.length * n_features**0.5 / inputs.flatten(1).norm(dim=1, keepdim=True)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Spikes ``[T, N, K]`` for images or rates ``[N, ...]`` or a spike train ``[T, N, F]``."""
@@ -167,7 +176,8 @@ def train_layers(
     for positive, negative in pairs:
         both = torch.cat([positive, negative], dim=1 if positive.dim() == 3 else 0)
         optimizer.zero_grad(set_to_none=True)
-        history.append(_learn_from(network, both, loss, measure, only))
+        losses, _ = learn_from(network, both, lambda rate: loss(*measure(rate).chunk(2)), only)
+        history.append(losses)
         optimizer.step()
         if after_step is not None:
             after_step()
@@ -176,26 +186,35 @@ def train_layers(
     return cast(list[float], torch.stack(history).mean(dim=0).tolist())
 
 
-def _learn_from(
+def learn_from(
     network: ForwardForwardNetwork,
     inputs: Tensor,
-    loss: Callable[[Tensor, Tensor], Tensor],
-    measure: Callable[[Tensor], Tensor],
-    only: int | None,
-) -> Tensor:
-    """Gradients of every layer (or one) for one batch: positives first, negatives after."""
+    objective: Callable[[Tensor], Tensor],
+    only: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of every layer (or one) for one batch; no optimizer steps here.
+
+    Args:
+        network: The layers; their gradients are added to.
+        inputs: ``[N, ...]`` or spike trains ``[T, N, F]``.
+        objective: What a layer makes small: its rates ``[N, ...]`` to a scalar.
+        only: The one layer that learns; all of them if left out.
+
+    Returns:
+        The losses of the layers that learn, and what the last of them hands on.
+    """
     losses = []
     for number, layer in enumerate(network.layers):
         learns = only is None or number == only
         with torch.set_grad_enabled(learns):
             rate, inputs = network.step(layer, inputs)
             if learns:
-                value = loss(*measure(rate).chunk(2))
+                value = objective(rate)
                 value.backward()
                 losses.append(value.detach())
         if number == only:
             break
-    return torch.stack(losses)
+    return torch.stack(losses), inputs
 
 
 @torch.no_grad()
@@ -228,9 +247,8 @@ def first_layer_goodness(
     of weights: one matrix product serves all ten.
     """
     marked = overlay_labels(images, torch.zeros_like(images[:, 0, 0, 0], dtype=torch.int64))
-    size = layer.length * marked[0].numel() ** 0.5 / marked.flatten(1).norm(dim=1, keepdim=True)
     columns = layer.linear.weight[:, :n_classes].T  # [n_classes, K]
-    change = (columns - columns[0])[:, None, :] * size  # [n_classes, N, K]
+    change = (columns - columns[0])[:, None, :] * layer.scale_of(marked)  # [n_classes, N, K]
     return (
         measure(layer.rate_of(layer.current(marked) + change).flatten(0, 1))
         .view(n_classes, len(images))

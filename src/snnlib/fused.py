@@ -26,22 +26,24 @@ from torch.nn import functional
 from snnlib import fused_kernels
 from snnlib.fused_kernels import Layout, Neuron
 from snnlib.lanes import LANES, share, split
-from snnlib.neurons import IFParameters
-from snnlib.scan import if_scan
+from snnlib.neurons import IFParameters, LIFParameters
+from snnlib.scan import if_scan, lif_scan
 from snnlib.sparse import fits, spike_conv2d, spike_linear
 from snnlib.surrogate import ATan
 
 _CHUNK = 8  # images
+_NO_NORM = (1.0, 0.0, 0.0, 1.0)  # weight, bias, mean and variance that change nothing
 
 
 def conv_snn_rate(
     network: nn.Module, images: Tensor, n_steps: int, *, bfloat16: bool = False
 ) -> Tensor:
-    """Answer a batch with a ``ConvSNN`` as ``firing_rate(network(constant_encode(images)))``.
+    """Answer a batch as ``firing_rate(network(constant_encode(images)))`` does.
 
     Args:
-        network: A ``ConvSNN`` on the CPU; its weights, running statistics and
-            train or eval mode are used (and updated) as by its own forward.
+        network: A ``ConvSNN`` or ``SmallConvSNN`` on the CPU; its weights, running
+            statistics and train or eval mode are used (and updated) as by its own
+            forward.
         images: ``[N, 1, 28, 28]`` float32.
         n_steps: Number of time steps T.
         bfloat16: Multiply in bfloat16, keep everything else in float32. Changes
@@ -50,18 +52,25 @@ def conv_snn_rate(
     Returns:
         Rates, ``[N, 10]``, differentiable in all weights of the network.
     """
-    conv1, norm1, if1, _, conv2, norm2, if2, _, _, dense1, if3, dense2, if4 = (
-        cast(Any, layer) for layer in network.get_submodule("layers").children()
-    )
     precision = torch.bfloat16 if bfloat16 else torch.float32
-    currents = _first_convolution(images, conv1.weight, precision)
-    spikes = norm_if_pool(currents, norm1, _neuron(if1), n_steps)
-    currents = _second_convolution(spikes, conv2.weight, precision)
-    spikes = norm_if_pool(currents, norm2, _neuron(if2), n_steps)
-    features = spikes.permute(0, 1, 4, 2, 3).flatten(2)  # the dense layer counts channels first
-    for dense, node in ((dense1, if3), (dense2, if4)):
-        features = if_scan(_dense(features, dense.weight, precision), _neuron(node))
-    return features.mean(0)
+    layers = list(cast(Any, network.get_submodule("layers").children()))
+    weighted = [i for i, layer in enumerate(layers) if hasattr(layer, "weight")]
+    spikes = images[:0]
+    for i in weighted:
+        layer, behind = layers[i], layers[i + 1]
+        if layer.weight.dim() == 4:  # a convolution, perhaps a norm, neurons and a pool
+            norm = behind if i + 1 in weighted else None
+            neuron = _neuron(layers[i + 2] if norm else behind)
+            convolve = _convolution if len(spikes) else _first_convolution
+            currents = convolve(spikes if len(spikes) else images, layer.weight, precision)
+            spikes = norm_if_pool(currents, norm, neuron, n_steps)
+        elif layer.weight.dim() == 2:
+            if spikes.dim() == 5:  # the first dense layer counts channels first
+                spikes = spikes.permute(0, 1, 4, 2, 3).flatten(2)
+            neuron, currents = _neuron(behind), _dense(spikes, layer.weight, precision)
+            scan = lif_scan if isinstance(neuron, LIFParameters) else if_scan
+            spikes = scan(currents, neuron)
+    return spikes.mean(0)
 
 
 def norm_if_pool(currents: Tensor, norm: Any, neuron: Any, n_steps: int) -> Tensor:
@@ -71,6 +80,7 @@ def norm_if_pool(currents: Tensor, norm: Any, neuron: Any, n_steps: int) -> Tens
         currents: Output of a convolution, channels last: ``[T, N, H, W, C]``, or
             ``[1, N, H, W, C]`` if it is the same at every step. H and W are even.
         norm: An ``nn.BatchNorm2d``; its mode and running statistics are respected.
+            ``None`` for currents that go into the neurons as they are.
         neuron: ``IFParameters``; the surrogate is ``ATan()``.
         n_steps: Number of time steps T.
 
@@ -88,15 +98,19 @@ def norm_if_pool(currents: Tensor, norm: Any, neuron: Any, n_steps: int) -> Tens
     if currents.shape[2] % 2 or currents.shape[3] % 2:
         raise ValueError(f"currents must have even H and W, got {tuple(currents.shape)}")
     channels = currents.shape[-1]
-    weight, bias = norm.weight, norm.bias
-    mean, variance = _statistics(currents.detach(), norm, n_steps)
+    if norm is None:
+        weight, bias, mean, variance = (currents.new_full((channels,), x) for x in _NO_NORM)
+        eps = 0.0
+    else:
+        weight, bias, eps = norm.weight, norm.bias, norm.eps
+        mean, variance = _statistics(currents.detach(), norm, n_steps)
     missing = -channels % LANES
     if missing:  # silent channels fill the last sixteen
         currents = functional.pad(currents, (0, missing))
         weight, bias, mean = (functional.pad(x, (0, missing)) for x in (weight, bias, mean))
         variance = functional.pad(variance, (0, missing), value=1.0)
-    inverse_std = (variance + norm.eps).rsqrt()
-    batch_statistics = norm.training or norm.running_mean is None
+    inverse_std = (variance + eps).rsqrt()
+    batch_statistics = norm is not None and (norm.training or norm.running_mean is None)
     spikes = _NormIfPool.apply(
         currents.contiguous(), weight, bias, mean, inverse_std, neuron, n_steps, batch_statistics
     )
@@ -111,7 +125,7 @@ def _first_convolution(images: Tensor, weight: Tensor, precision: torch.dtype) -
     return maps.to(torch.float32).unflatten(1, images.shape[2:]).unsqueeze(0)
 
 
-def _second_convolution(spikes: Tensor, weight: Tensor, precision: torch.dtype) -> Tensor:
+def _convolution(spikes: Tensor, weight: Tensor, precision: torch.dtype) -> Tensor:
     """Convolve spikes ``[T, N, H, W, C]``; in float32 by adding the weights of those that fired."""
     if precision == torch.float32 and fits(weight):
         return spike_conv2d(spikes, weight)
@@ -130,8 +144,11 @@ def _dense(spikes: Tensor, weight: Tensor, precision: torch.dtype) -> Tensor:
 
 
 def _neuron(node: Any) -> IFParameters:
-    """The constants of a SpikingJelly IF layer."""
-    return IFParameters(node.v_threshold, node.v_reset, node.detach_reset)
+    """The constants of a SpikingJelly layer of IF or LIF neurons."""
+    constants = {name: getattr(node, name) for name in ("v_threshold", "v_reset", "detach_reset")}
+    if hasattr(node, "tau"):
+        return LIFParameters(**constants, tau=node.tau, decay_input=node.decay_input)
+    return IFParameters(**constants)
 
 
 def _statistics(currents: Tensor, norm: Any, n_steps: int) -> tuple[Tensor, Tensor]:

@@ -79,11 +79,17 @@ def share(
     torch's own number of threads.
     """
     calls = [(i, *part) for i, part in enumerate(parts)]
-    if min(n_threads, len(calls)) == 1:
-        for call in calls:
+    n_workers = min(n_threads, len(calls))
+
+    def run(worker: int) -> None:
+        for call in calls[worker::n_workers]:
             work(*call)
-    else:
-        list(_pool(n_threads, os.getpid()).map(lambda call: work(*call), calls))
+
+    # The calling thread takes its own turn: one thread fewer to wake up.
+    others = [_pool(n_threads, os.getpid()).submit(run, worker) for worker in range(1, n_workers)]
+    run(0)
+    for other in others:
+        other.result()
 
 
 @functools.cache

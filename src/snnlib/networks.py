@@ -5,6 +5,8 @@ to remember to. All layers work in multi-step mode, so the whole network, its
 convolutions too, sees every time step.
 """
 
+from typing import cast
+
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
@@ -101,3 +103,24 @@ class SmallConvSNN(_SpikingNetwork):
             layer.Linear(100, 10, bias=False),
             _lif(tau),
         )
+
+
+class OrdinaryNetwork(nn.Module):
+    """The ordinary network of the same shape: a ReLU for every spiking neuron, one step.
+
+    The last neurons are left out, so that it answers in logits. It has the weights
+    of the network it was made from, under the same names.
+    """
+
+    def __init__(self, spiking: nn.Module) -> None:
+        super().__init__()
+        *layers, last = spiking.get_submodule("layers").children()
+        if not isinstance(last, neuron.BaseNode):
+            raise ValueError(f"spiking must end in a layer of neurons, got {last}")
+        self.layers = nn.Sequential(
+            *(nn.ReLU() if isinstance(part, neuron.BaseNode) else part for part in layers)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``[N, 1, 28, 28]`` to logits ``[N, 10]``."""
+        return cast(Tensor, self.layers(images[None])[0])

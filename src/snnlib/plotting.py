@@ -163,7 +163,9 @@ def plot_confusion(labels: Tensor, predictions: Tensor, ax: Axes | None = None) 
 
 
 def plot_rates(rate: Tensor, label: int | None = None, ax: Axes | None = None) -> Axes:
-    """Draw the rates of the ten output neurons as bars; the true class is hatched.
+    """Draw the rates of the ten output neurons as bars.
+
+    The bar of the true class has a thick edge, seen even at rate 0, and a bold number.
 
     Args:
         rate: ``[K]``, spikes per step.
@@ -172,9 +174,10 @@ def plot_rates(rate: Tensor, label: int | None = None, ax: Axes | None = None) -
     """
     ax = _axes(ax, (3, 2))
     bars = ax.bar(range(len(rate)), _array(rate), color=COLOURS[0])
-    if label is not None:
-        bars[label].set(color=COLOURS[1], hatch="//", edgecolor="black")
     ax.set(
         xlabel="output neuron", ylabel="rate (spikes/step)", ylim=(0, 1), xticks=range(len(rate))
     )
+    if label is not None:
+        bars[label].set(color=COLOURS[1], edgecolor="black", linewidth=1.6, clip_on=False)
+        ax.get_xticklabels()[label].set_fontweight("bold")
     return ax

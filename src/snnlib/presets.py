@@ -1,122 +1,14 @@
 """Every experiment of the book as named settings; no code runs here.
 
-A preset is an :class:`ExperimentConfig`. Variants differ from the preset they
+A preset is an :class:`ExperimentConfig` (``settings``). Variants differ from the preset they
 are derived from in the one or two settings written beside them.
 """
 
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
-CHOICES: dict[str, tuple[str, ...]] = {
-    "network": ("fc", "csnn", "small-conv"),
-    "protocol": ("post", "honest"),
-    "encoding": ("poisson", "constant"),
-    "optimizer": ("adam", "sgd"),
-    "schedule": ("none", "cosine", "one_cycle"),
-    "loss": ("mse", "cross_entropy", "log_softmax_mse", "softmax_mse", "sum_of_squares"),
-    "engine": ("auto", "events", "fused", "scan", "torch", "spikingjelly"),
-    "amp": ("off", "bfloat16", "float16"),
-    "conv_steps": ("all", "one"),
-    "spike": ("step", "soft"),
-    "rule": ("bptt", "last_step"),
-}
+from snnlib.settings import CHOICES, ExperimentConfig
 
-
-@dataclass(frozen=True)
-class ExperimentConfig:
-    """All settings of one run.
-
-    Training:
-        ``protocol`` is ``"post"`` (all 60,000 images to learn from, best epoch
-        picked on the test set) or ``"honest"`` (50,000 and 10,000 for validation;
-        the test set is looked at once). ``limit`` and ``test_limit`` take only so
-        many training and test images. ``shift_pixels`` moves each training image
-        at random by up to so many pixels. ``normalise`` subtracts 0.1307 and
-        divides by 0.3081, as the third post did. ``schedule`` moves the learning
-        rate after each batch; with ``"one_cycle"``, ``lr`` is its peak.
-
-    Machine:
-        ``device`` is ``"auto"`` or a name for ``torch.device``. ``engine`` is how
-        the time steps are computed, see ``snnlib.engines``. ``amp`` runs the
-        forward pass in half precision.
-
-    Faults of the posts, off by default:
-        ``conv_steps="one"`` runs the convolutions for one step only.
-        ``loss="log_softmax_mse"`` and ``"softmax_mse"`` compare (log-)softmax
-        with the one-hot target. ``spike="soft"`` puts a sigmoid where the spike
-        should be. ``rule="last_step"`` takes the gradient from the last step alone.
-    """
-
-    name: str
-    claim: str
-    question: str
-    network: str = "fc"
-    protocol: str = "post"
-    encoding: str = "poisson"
-    n_steps: int = 100
-    tau: float = 2.0
-    channels: int = 64
-    epochs: int = 100
-    batch_size: int = 128
-    drop_last: bool = True
-    optimizer: str = "adam"
-    lr: float = 1e-3
-    momentum: float = 0.9
-    schedule: str = "none"
-    loss: str = "mse"
-    max_grad_norm: float | None = None
-    weight_std: float | None = None
-    shift_pixels: int = 0
-    normalise: bool = False
-    conv_steps: str = "all"
-    spike: str = "step"
-    rule: str = "bptt"
-    limit: int | None = None
-    test_limit: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    engine: str = "auto"
-    amp: str = "off"
-
-    def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-                )
-        least = {"n_steps": 1, "channels": 1, "epochs": 1, "batch_size": 1, "limit": 12}
-        for name, low in {**least, "test_limit": 1, "seed": 0, "shift_pixels": 0}.items():
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and value >= low):
-                raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
-        for name in ("lr", "max_grad_norm", "weight_std"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be greater than 0, got {value}")
-        if not self.tau > 1:
-            raise ValueError(f"tau must be greater than 1 step, got {self.tau}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
-        self._check_combinations()
-
-    def _check_combinations(self) -> None:
-        fc_only = {"rule": "last_step", "spike": "soft", "engine": "events"}
-        for name, value in fc_only.items():
-            if getattr(self, name) == value and self.network != "fc":
-                raise ValueError(f"{name}={value!r} needs network='fc', got {self.network!r}")
-        if self.engine == "fused" and (self.network != "csnn" or self.conv_steps == "one"):
-            raise ValueError("engine='fused' needs network='csnn' and conv_steps='all'")
-        if self.conv_steps == "one" and (self.network == "fc" or self.encoding != "constant"):
-            raise ValueError("conv_steps='one' needs convolutions and encoding='constant'")
-        if self.engine == "events" and self.encoding != "poisson":
-            raise ValueError(f"engine='events' needs encoding='poisson', got {self.encoding!r}")
-        if self.normalise and self.encoding == "poisson":
-            raise ValueError("normalise=True leaves [0, 1] and cannot go with encoding='poisson'")
-
-    def but(self, name: str, question: str, **changes: Any) -> Self:
-        """A variant under a new name that differs in the given settings."""
-        return replace(self, name=name, question=question, **changes)
-
+__all__ = ["CHOICES", "PRESETS", "ExperimentConfig"]
 
 _FC = ExperimentConfig(
     name="fc",
@@ -172,13 +64,25 @@ _QUICK: dict[str, Any] = {"limit": 10_000, "test_limit": 2_000, "epochs": 2}
 
 
 def _all_presets() -> list[ExperimentConfig]:
-    return [*_fully_connected(), *_convolutional(), *_from_scratch()]
+    return [*_fully_connected(), *_convolutional(), *_from_scratch(), *_anytime()]
 
 
 def _fully_connected() -> list[ExperimentConfig]:
     curve = [
         _FC.but(f"fc-T{n}", f"What accuracy do {n} time steps buy?", claim="fc-T", n_steps=n)
         for n in (1, 2, 5, 10, 20, 50, 200)
+    ]
+    engines = [
+        _FC.but(
+            f"fc-engine-{engine}",
+            f"Does the engine {engine!r} learn like the others, from the same start?",
+            claim="engines",
+            protocol="honest",
+            epochs=5,
+            device="cpu",
+            engine=engine,
+        )
+        for engine in ("events", "torch", "spikingjelly")
     ]
     return [
         _FC,
@@ -191,6 +95,7 @@ def _fully_connected() -> list[ExperimentConfig]:
             loss="cross_entropy",
         ),
         *curve,
+        *engines,
     ]
 
 
@@ -271,6 +176,27 @@ def _from_scratch() -> list[ExperimentConfig]:
             "The fifth post's soft neurons under true backpropagation through time.",
             rule="bptt",
         ),
+    ]
+
+
+def _anytime() -> list[ExperimentConfig]:
+    """Two networks read at every step, and their ordinary twins: same layers, same training."""
+    ordinary: dict[str, Any] = {
+        "neuron": "relu",
+        "encoding": "constant",
+        "n_steps": 1,
+        "loss": "logit_cross_entropy",
+        "anytime_steps": 1,
+    }
+    fc = _FC.but("fc-anytime", "", claim="anytime", protocol="honest", loss="cross_entropy")
+    csnn = _CSNN.but("csnn-16-anytime", "", claim="anytime", channels=16, epochs=6, **_RECIPE)
+    early = "How right is it after each step, and how much work is that?"
+    plain = "How right is the ordinary network of the same shape, and how much work is that?"
+    return [
+        fc.but(fc.name, early, anytime_steps=100),
+        fc.but("ann-fc", plain, **ordinary),
+        csnn.but(csnn.name, early, anytime_steps=16),
+        csnn.but("ann-csnn-16", plain, **ordinary),
     ]
 
 

@@ -71,10 +71,14 @@ def append_record(record: RunRecord, path: str | os.PathLike[str] | None = None)
         os.lseek(handle, max(0, size - 1), os.SEEK_SET)
         if os.read(handle, 1) not in (b"", b"\n"):  # a torn line ends the file
             content = b"\n" + content
-        if os.write(handle, content) != len(content):
+        try:
+            whole = os.write(handle, content) == len(content)
+            os.fsync(handle)
+        except OSError:
+            whole = False
+        if not whole:
             os.ftruncate(handle, size)
-            raise OSError(f"the disk is full: no line was added to {target}")
-        os.fsync(handle)
+            raise OSError(f"the disk is full: no line was added to {target}, the others are kept")
 
 
 def read_ledger(path: str | os.PathLike[str] | None = None) -> list[RunRecord]:

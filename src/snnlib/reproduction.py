@@ -92,7 +92,7 @@ def claim_rows(records: Sequence[RunRecord]) -> list[dict[str, str]]:
     return [
         {
             "claim": claim.name,
-            "post": str(claim.post),
+            "post": "-" if claim.post is None else str(claim.post),
             "its number": claim.number,
             "ours, post's protocol": _ours(claim, records, "post"),
             "ours, honest": _ours(claim, records, "honest"),

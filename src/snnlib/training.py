@@ -73,6 +73,7 @@ def train_epoch(
     scaler: torch.amp.GradScaler | None = None,
     autocast: AbstractContextManager[Any] | None = None,
     max_grad_norm: float | None = None,
+    after_backward: Callable[[nn.Module], None] | None = None,
 ) -> EpochMetrics:
     """Show every training image once and correct the weights after each batch.
 
@@ -87,6 +88,8 @@ def train_epoch(
         autocast: Precision of the forward pass, say
             ``torch.autocast("cuda", torch.bfloat16)``; the loss is in float32.
         max_grad_norm: Shorten longer gradients to this norm; off if left out.
+        after_backward: Called with ``network`` once its gradients are there, say to
+            add those of other processes.
 
     Returns:
         The running loss and accuracy, measured before each correction.
@@ -102,7 +105,7 @@ def train_epoch(
             rate = respond(images)
         value = loss(rate.float(), labels)
         optimizer.zero_grad(set_to_none=True)
-        _correct(network, value, optimizer, scaler, max_grad_norm)
+        _correct(network, value, optimizer, scaler, max_grad_norm, after_backward)
         if scheduler is not None:
             scheduler.step()
         tally.add(value, rate, labels)
@@ -120,12 +123,13 @@ def _correct(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler | None,
     max_grad_norm: float | None,
+    after_backward: Callable[[nn.Module], None] | None,
 ) -> None:
     """Backward pass and optimizer step, with the loss scaled if float16 needs it."""
-    if scaler is None:
-        value.backward()
-    else:
-        scaler.scale(value).backward()
+    (value if scaler is None else scaler.scale(value)).backward()
+    if after_backward is not None:
+        after_backward(network)
+    if scaler is not None:
         scaler.unscale_(optimizer)
     if max_grad_norm is not None:
         nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
@@ -194,7 +198,7 @@ def fit(
         on_epoch_start: Called with the number of the epoch about to start.
         on_epoch_end: Called with each finished :class:`Epoch`.
         **options: Handed to :func:`train_epoch`: scheduler, scaler, autocast,
-            max_grad_norm.
+            max_grad_norm, after_backward.
 
     Returns:
         The history, one :class:`Epoch` per epoch, numbered from 1.

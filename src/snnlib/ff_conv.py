@@ -1,0 +1,107 @@
+"""Convolutional Forward-Forward: every class owns channels, and no label is in the picture.
+
+A label in ten pixels is out of sight for most of a convolution. So the label moves
+from the input to the question: each layer is asked to be busy in the channels of
+the true class and quiet in those of the nine wrong ones. The true group is the
+positive example and the wrong groups are the negatives, all in a single pass
+(channel-wise goodness: Papachristodoulou et al. 2024, Sec. 3.2). Each layer still
+learns alone, from its own rates.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from snnlib.ff_goodness import class_goodness
+from snnlib.ff_pairs import Rule, answers_from_layer
+from snnlib.ff_presets import FFConfig
+from snnlib.forward_forward import ForwardForwardNetwork, learn_from
+from snnlib.steady import steady_rate
+
+
+class ClassLayer(nn.Module):
+    """Weights, a norm and LIF neurons under a steady current, behind a detached input.
+
+    Args:
+        prepare: What happens to the input first: nothing, pooling or flattening.
+        weights: The linear map, convolutional or dense, without bias.
+        norm: Brings each channel of the currents to one size, over the batch.
+        steady: The neurons: currents to rates, in the same shape.
+    """
+
+    def __init__(
+        self,
+        prepare: nn.Module,
+        weights: nn.Module,
+        norm: nn.Module,
+        steady: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__()
+        self.prepare = prepare
+        self.weights = weights
+        self.norm = norm
+        self.steady = steady
+
+    def rate(self, inputs: Tensor) -> Tensor:
+        """Rates ``[N, C, H, W]`` (or ``[N, C]``) for images or for the rates from below."""
+        return self.steady(self.norm(self.weights(self.prepare(inputs.detach()))))
+
+
+def build_classwise(config: FFConfig, noise: torch.Generator) -> ForwardForwardNetwork:
+    """Convolutions with ``hidden`` channels, then one dense layer each of ``dense`` neurons.
+
+    The second and the third layer see their input at half the width and height:
+    for each place the busiest of four neurons.
+    """
+
+    def steady(current: Tensor) -> Tensor:
+        return steady_rate(current, config.n_steps, config.neuron)
+
+    layers, side = [], 28
+    for number, (n_in, n_out) in enumerate(pairwise((1, *config.hidden, *config.dense))):
+        halved = number in (1, 2)
+        side = side // 2 if halved else side
+        prepare: list[nn.Module] = [nn.MaxPool2d(2)] if halved else []
+        weights: nn.Module
+        if number < len(config.hidden):
+            pad = config.kernel // 2
+            weights = nn.Conv2d(n_in, n_out, config.kernel, padding=pad, bias=False)
+            norm: nn.Module = nn.BatchNorm2d(n_out)
+        else:
+            n_places = side**2 if number == len(config.hidden) else 1
+            prepare.append(nn.Flatten())
+            weights = nn.Linear(n_in * n_places, n_out, bias=False)
+            norm = nn.BatchNorm1d(n_out)
+        layers.append(ClassLayer(nn.Sequential(*prepare), weights, norm, steady))
+    return ForwardForwardNetwork(layers)
+
+
+def learn_classwise(
+    network: ForwardForwardNetwork,
+    images: Tensor,
+    labels: Tensor,
+    config: FFConfig,
+    generator: torch.Generator,
+    only: int | None = None,
+) -> Tensor:
+    """Every layer makes the true class stand out among its ten goodnesses (a softmax of them)."""
+
+    def objective(rate: Tensor) -> Tensor:
+        return F.cross_entropy(config.gain * class_goodness(rate, config.goodness), labels)
+
+    return learn_from(network, images, objective, only)[0]
+
+
+@torch.no_grad()
+def answers_by_class(
+    network: ForwardForwardNetwork, images: Tensor, config: FFConfig, noise: torch.Generator
+) -> dict[str, Tensor]:
+    """The class of highest goodness, the layers' opinions summed from the k-th upwards."""
+    judged = torch.stack([class_goodness(rate, config.goodness) for rate in network(images)])
+    return answers_from_layer(judged)
+
+
+CLASSWISE = Rule(build_classwise, learn_classwise, answers_by_class, choose=True)

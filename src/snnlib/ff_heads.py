@@ -1,0 +1,113 @@
+"""A last layer that learns digits, on top of layers that learn good from bad.
+
+Goodness needs one pass for every label. A taught last layer needs fewer: two
+passes, as the author of the fourth post thought, or one with a neutral label
+(Hinton 2022, Sec. 3.3). No error travels from the last layer into those below.
+"""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from snnlib.ff_goodness import normalise_length
+from snnlib.ff_labels import overlay_labels, overlay_neutral
+from snnlib.ff_layers import build_network, make_layer
+from snnlib.ff_pairs import Rule, learn_pairs
+from snnlib.ff_presets import FFConfig
+from snnlib.forward_forward import ForwardForwardLayer, ForwardForwardNetwork
+from snnlib.readout import predict, rate_mse
+
+
+class TaughtNetwork(nn.Module):
+    """Forward-Forward layers below, a taught layer of ten on top.
+
+    Args:
+        hidden: Learns good from bad.
+        head: Learns digits: spiking neurons, or a linear map.
+    """
+
+    def __init__(self, hidden: ForwardForwardNetwork, head: nn.Module) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.head = head
+
+
+def features(hidden: ForwardForwardNetwork, images: Tensor) -> Tensor:
+    """What all layers say to images without a label, side by side: ``[N, sum of widths]``."""
+    with torch.no_grad():
+        rates = hidden(overlay_neutral(images))
+        return torch.cat([normalise_length(rate, 1.0) for rate in rates], dim=1)
+
+
+def build_two_pass(config: FFConfig, noise: torch.Generator) -> TaughtNetwork:
+    """Hidden layers, and ten spiking neurons that see the rates of the last one."""
+    return TaughtNetwork(build_network(config, noise), make_layer(config, config.hidden[-1], 10))
+
+
+def learn_two_pass(
+    network: TaughtNetwork,
+    images: Tensor,
+    labels: Tensor,
+    config: FFConfig,
+    generator: torch.Generator,
+    only: int | None = None,
+) -> Tensor:
+    """The last layer learns the true digit from both kinds of image, by MSE on its rates."""
+    losses, top = learn_pairs(network.hidden, images, labels, config, generator)
+    rate = cast(ForwardForwardLayer, network.head).rate(top)
+    value = rate_mse(rate, labels.repeat(2))
+    value.backward()
+    return torch.cat([losses, value.detach()[None]])
+
+
+@torch.no_grad()
+def answers_in_two_passes(
+    network: TaughtNetwork, images: Tensor, config: FFConfig, noise: torch.Generator
+) -> dict[str, Tensor]:
+    """A first pass with any label proposes a digit; a second, with the proposal, may mend it."""
+
+    def answer(marked: Tensor) -> Tensor:
+        top = network.hidden(marked)[-1]
+        return predict(cast(ForwardForwardLayer, network.head).rate(top))
+
+    anything = torch.randint(10, (len(images),), generator=noise, device=images.device)
+    first = answer(overlay_labels(images, anything))
+    return {
+        "two passes": answer(overlay_labels(images, first)),
+        "one pass, any label": first,
+        "one pass, no label": answer(overlay_neutral(images)),
+    }
+
+
+def build_neutral_head(config: FFConfig, noise: torch.Generator) -> TaughtNetwork:
+    """Hidden layers, and a linear map from the rates of all of them to ten classes."""
+    return TaughtNetwork(build_network(config, noise), nn.Linear(sum(config.hidden), 10))
+
+
+def learn_neutral_head(
+    network: TaughtNetwork,
+    images: Tensor,
+    labels: Tensor,
+    config: FFConfig,
+    generator: torch.Generator,
+    only: int | None = None,
+) -> Tensor:
+    """The linear map learns the digit by cross-entropy, from images that carry no label."""
+    losses, _ = learn_pairs(network.hidden, images, labels, config, generator)
+    value = F.cross_entropy(network.head(features(network.hidden, images)), labels)
+    value.backward()
+    return torch.cat([losses, value.detach()[None]])
+
+
+@torch.no_grad()
+def answers_of_neutral_head(
+    network: TaughtNetwork, images: Tensor, config: FFConfig, noise: torch.Generator
+) -> dict[str, Tensor]:
+    """One pass without a label, and the class with the largest output."""
+    return {"one pass, no label": predict(network.head(features(network.hidden, images)))}
+
+
+TWO_PASS = Rule(build_two_pass, learn_two_pass, answers_in_two_passes)
+NEUTRAL_HEAD = Rule(build_neutral_head, learn_neutral_head, answers_of_neutral_head)

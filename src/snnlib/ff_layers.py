@@ -1,0 +1,129 @@
+"""The layers of a Forward-Forward run as its settings ask: LIF, ReLU, on grey values or spikes.
+
+All are :class:`ForwardForwardLayer`. What changes is the neuron, and, for Poisson
+input, how the layer next to the image counts its spikes.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnlib.encoding import poisson_encode
+from snnlib.events import poisson_linear_lif
+from snnlib.ff_presets import FFConfig
+from snnlib.forward_forward import ForwardForwardLayer, ForwardForwardNetwork
+from snnlib.readout import firing_rate
+from snnlib.scan import lif_scan
+from snnlib.steady import steady_rate
+
+GREY_LEVEL = 0.33  # root mean square of the pixels of a typical MNIST image
+
+
+class PoissonLayer(ForwardForwardLayer):
+    """The layer next to the image, shown Poisson spikes of the grey values.
+
+    Every spike has the same size, for all images: other than a rate from below,
+    the length of an image does not tell how good it is, so nothing is gained by
+    dividing it out. On a CPU the event engine works on the spikes alone.
+
+    Args:
+        in_features: Number of pixels; images are flattened.
+        out_features: Number of neurons K.
+        n_steps: Time steps T; every step brings other spikes.
+        neuron: ``LIFParameters`` or ``IFParameters``.
+        noise: Source of the spikes, on the device of the images.
+        length: Root mean square of the input, on average over steps and pixels.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        n_steps: int,
+        neuron: Any,
+        noise: torch.Generator,
+        length: float = 2.0,
+    ) -> None:
+        super().__init__(
+            in_features,
+            out_features,
+            n_steps,
+            lambda currents: lif_scan(currents, neuron),
+            lambda current: steady_rate(current, n_steps, neuron),
+            length,
+        )
+        self.neuron = neuron
+        self.noise = noise
+        self.size = length / GREY_LEVEL  # of one spike
+
+    def scale_of(self, inputs: Tensor) -> Tensor:
+        """The size of a spike, the same for each of ``[N, ...]``."""
+        return inputs.new_full((len(inputs), 1), self.size)
+
+    def weigh(self, inputs: Tensor) -> Tensor:
+        """Currents of grey values (their mean over time) or of a spike train."""
+        flat = inputs if inputs.dim() == 3 else inputs.flatten(1)
+        return self.linear(self.size * flat)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Spikes ``[T, N, K]`` for images ``[N, ...]``."""
+        spikes = poisson_encode(inputs.detach(), self.n_steps, generator=self.noise)
+        return self.fire(self.weigh(spikes.flatten(2)))
+
+    def rate(self, inputs: Tensor) -> Tensor:
+        """Rates ``[N, K]`` for images ``[N, ...]``, with fresh spikes at every call."""
+        if not inputs.is_cpu:
+            return firing_rate(self(inputs))
+        seed = int(torch.randint(2**62, (), generator=self.noise))
+        weight, bias = self.size * self.linear.weight, self.linear.bias
+        images = inputs.detach().flatten(1)
+        return poisson_linear_lif(images, weight, self.n_steps, self.neuron, seed=seed, bias=bias)
+
+
+class LinkedLayer(ForwardForwardLayer):
+    """The same layer without the cut: its error travels on to the layer below."""
+
+    def current(self, inputs: Tensor) -> Tensor:
+        """As in a Forward-Forward layer, with the gradient of the inputs."""
+        return self.weigh(inputs)
+
+
+def make_layer(
+    config: FFConfig, n_in: int, n_out: int, kind: type[ForwardForwardLayer] = ForwardForwardLayer
+) -> ForwardForwardLayer:
+    """One dense layer of the neurons that the settings ask for, of any of the kinds above."""
+    if config.cell == "relu":
+        return kind(n_in, n_out, 1, torch.relu, torch.relu, config.length)
+    neuron, n_steps = config.neuron, config.n_steps
+    return kind(
+        n_in,
+        n_out,
+        n_steps,
+        lambda currents: lif_scan(currents, neuron),
+        lambda current: steady_rate(current, n_steps, neuron),
+        config.length,
+    )
+
+
+def make_layers(config: FFConfig, noise: torch.Generator) -> list[ForwardForwardLayer]:
+    """Fresh layers 784 - hidden; with Poisson input the first one draws spikes from ``noise``."""
+    layers = [make_layer(config, a, b) for a, b in pairwise((784, *config.hidden))]
+    if draws_in_first_layer(config):
+        first = PoissonLayer(
+            784, config.hidden[0], config.n_steps, config.neuron, noise, config.length
+        )
+        first.linear = layers[0].linear
+        layers[0] = first
+    return layers
+
+
+def draws_in_first_layer(config: FFConfig) -> bool:
+    """Whether spikes are drawn inside the first layer, and not handed through all of them."""
+    return config.encoding == "poisson" and config.hand_over == "rate"
+
+
+def build_network(config: FFConfig, noise: torch.Generator) -> ForwardForwardNetwork:
+    """Fresh Forward-Forward layers, with weights from torch's global generator."""
+    return ForwardForwardNetwork(make_layers(config, noise), config.hand_over)

@@ -1,0 +1,145 @@
+"""The Forward-Forward rule for one batch: positive and negative images, and ten labels to judge.
+
+Every rule of learning in this family offers the same three functions, gathered in
+a :class:`Rule`; ``ff_training`` does the rest, the same for all of them.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from snnlib.encoding import poisson_encode
+from snnlib.ff_labels import draw_likely_wrong_labels, draw_wrong_labels, overlay_labels
+from snnlib.ff_layers import build_network, draws_in_first_layer
+from snnlib.ff_presets import FFConfig
+from snnlib.forward_forward import (
+    ForwardForwardLayer,
+    ForwardForwardNetwork,
+    first_layer_goodness,
+    forward_forward_loss,
+    goodness,
+    label_goodness,
+    learn_from,
+)
+from snnlib.readout import predict
+
+
+class Rule(NamedTuple):
+    """How a network is made, how it learns from one batch, and how it answers.
+
+    ``build(config, noise)`` gives fresh weights. ``learn(network, images, labels,
+    config, generator, only)`` adds gradients and hands back the losses, ``[L]``.
+    ``answers(network, images, config, noise)`` names labels ``[N]`` in one or more
+    ways. If ``choose``, validation images pick the way; else the first one counts.
+    """
+
+    build: Callable[[FFConfig, torch.Generator], nn.Module]
+    learn: Callable[..., Tensor]
+    answers: Callable[..., dict[str, Tensor]]
+    choose: bool = False
+
+
+def measure_and_loss(
+    config: FFConfig,
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
+    """Goodness and loss as the settings say."""
+    return (
+        lambda rate: config.gain * goodness(rate, config.goodness),
+        lambda g_pos, g_neg: forward_forward_loss(g_pos, g_neg, config.theta, scale=config.scale),
+    )
+
+
+def warp_images(images: Tensor, degrees: float, zoom: float, generator: torch.Generator) -> Tensor:
+    """Turn every image by up to ``degrees`` and stretch it by up to the share ``zoom``."""
+    if degrees == 0 and zoom == 0:
+        return images
+    draw = torch.rand((4, len(images)), generator=generator, device=images.device) * 2 - 1
+    angle = draw[0] * (degrees * torch.pi / 180)
+    across, down, shear = 1 + zoom * draw[1], 1 + zoom * draw[2], zoom * draw[3]
+    zero = torch.zeros_like(angle)
+    rows = [
+        torch.stack([angle.cos() * across, shear - angle.sin(), zero], dim=1),
+        torch.stack([angle.sin(), angle.cos() * down, zero], dim=1),
+    ]
+    grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False).clamp(0, 1)
+
+
+def overlay_for(config: FFConfig, generator: torch.Generator) -> Callable[[Tensor, Tensor], Tensor]:
+    """How an image and a label become the input of the first layer."""
+    if config.encoding == "constant" or draws_in_first_layer(config):
+        return overlay_labels
+    return lambda images, labels: poisson_encode(
+        overlay_labels(images, labels), config.n_steps, generator=generator
+    ).flatten(2)
+
+
+def wrong_labels(
+    network: ForwardForwardNetwork,
+    images: Tensor,
+    labels: Tensor,
+    config: FFConfig,
+    generator: torch.Generator,
+) -> Tensor:
+    """Wrong labels at random, or as the first layer (or all layers) would confuse them."""
+    if config.negatives == "random":
+        return draw_wrong_labels(labels, generator)
+    measure, _ = measure_and_loss(config)
+    if config.negatives == "likely":
+        layer = cast(ForwardForwardLayer, network.layers[0])
+        scores = first_layer_goodness(layer, images, measure=measure)
+    else:
+        overlay = overlay_for(config, generator)
+        scores = label_goodness(network, images, measure=measure, overlay=overlay).sum(dim=0)
+    return draw_likely_wrong_labels(scores, labels, generator, config.sharpness)
+
+
+def learn_pairs(
+    network: ForwardForwardNetwork,
+    images: Tensor,
+    labels: Tensor,
+    config: FFConfig,
+    generator: torch.Generator,
+    only: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Gradients from one batch, each image once with its own and once with a wrong label.
+
+    Returns:
+        The loss of each layer that learns, and what the last of them hands on:
+        for positive images first, ``[2 N, K]``.
+    """
+    wrong = wrong_labels(network, images, labels, config, generator)
+    overlay = overlay_for(config, generator)
+    positive, negative = overlay(images, labels), overlay(images, wrong)
+    both = torch.cat([positive, negative], dim=1 if positive.dim() == 3 else 0)
+    measure, loss = measure_and_loss(config)
+    return learn_from(network, both, lambda rate: loss(*measure(rate).chunk(2)), only)
+
+
+def answers_by_goodness(
+    network: ForwardForwardNetwork, images: Tensor, config: FFConfig, noise: torch.Generator
+) -> dict[str, Tensor]:
+    """The best of ten labels ``[N]``, judged by the layers from the k-th upwards, for every k."""
+    judged = label_goodness(
+        network,
+        images,
+        measure=lambda rate: goodness(rate, config.goodness),
+        overlay=overlay_for(config, noise),
+    )
+    return answers_from_layer(judged)
+
+
+def answers_from_layer(judged: Tensor) -> dict[str, Tensor]:
+    """Goodness ``[L, N, n_classes]`` to one answer ``[N]`` for each first judging layer."""
+    names = [f"layers from {k}" for k in range(1, len(judged) + 1)]
+    return {name: predict(judged[k:].sum(dim=0)) for k, name in enumerate(names)}
+
+
+def _learn(*args: object) -> Tensor:
+    return learn_pairs(*args)[0]  # type: ignore[arg-type]
+
+
+GOODNESS = Rule(build_network, _learn, answers_by_goodness, choose=True)

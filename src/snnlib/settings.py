@@ -1,0 +1,155 @@
+"""What a run can be told: every setting, its default, and what is refused; no code runs here."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "network": ("fc", "csnn", "small-conv"),
+    "protocol": ("post", "honest"),
+    "encoding": ("poisson", "constant"),
+    "optimizer": ("adam", "sgd"),
+    "schedule": ("none", "cosine", "one_cycle"),
+    "loss": (
+        "mse",
+        "cross_entropy",
+        "logit_cross_entropy",
+        "log_softmax_mse",
+        "softmax_mse",
+        "sum_of_squares",
+    ),
+    "engine": ("auto", "events", "fused", "scan", "torch", "spikingjelly"),
+    "amp": ("off", "bfloat16", "float16"),
+    "neuron": ("spiking", "relu"),
+    "conv_steps": ("all", "one"),
+    "spike": ("step", "soft"),
+    "rule": ("bptt", "last_step"),
+}
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """All settings of one run.
+
+    Training:
+        ``protocol`` is ``"post"`` (all 60,000 images to learn from, best epoch
+        picked on the test set) or ``"honest"`` (50,000 and 10,000 for validation;
+        the test set is looked at once). ``limit`` and ``test_limit`` take only so
+        many training and test images. ``shift_pixels`` moves each training image
+        at random by up to so many pixels. ``normalise`` subtracts 0.1307 and
+        divides by 0.3081, as the third post did. ``schedule`` moves the learning
+        rate after each batch; with ``"one_cycle"``, ``lr`` is its peak.
+
+    Network:
+        ``neuron="relu"`` makes it the ordinary network of the same shape: one step,
+        rectifiers, logits at the end; ``loss="logit_cross_entropy"`` goes with it.
+        ``anytime_steps`` reads the finished network after each of so many steps and
+        counts its work, see ``snnlib.anytime``; the record keeps it as
+        ``extra["anytime"]``.
+
+    Machine:
+        ``device`` is ``"auto"`` or a name for ``torch.device``. ``engine`` is how
+        the time steps are computed, see ``snnlib.engines``. ``amp`` runs the
+        forward pass in half precision.
+
+    Faults of the posts, off by default:
+        ``conv_steps="one"`` runs the convolutions for one step only.
+        ``loss="log_softmax_mse"`` and ``"softmax_mse"`` compare (log-)softmax
+        with the one-hot target. ``spike="soft"`` puts a sigmoid where the spike
+        should be. ``rule="last_step"`` takes the gradient from the last step alone.
+    """
+
+    name: str
+    claim: str
+    question: str
+    network: str = "fc"
+    protocol: str = "post"
+    encoding: str = "poisson"
+    n_steps: int = 100
+    tau: float = 2.0
+    channels: int = 64
+    epochs: int = 100
+    batch_size: int = 128
+    drop_last: bool = True
+    optimizer: str = "adam"
+    lr: float = 1e-3
+    momentum: float = 0.9
+    schedule: str = "none"
+    loss: str = "mse"
+    max_grad_norm: float | None = None
+    weight_std: float | None = None
+    shift_pixels: int = 0
+    normalise: bool = False
+    neuron: str = "spiking"
+    anytime_steps: int | None = None
+    conv_steps: str = "all"
+    spike: str = "step"
+    rule: str = "bptt"
+    limit: int | None = None
+    test_limit: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    engine: str = "auto"
+    amp: str = "off"
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+                )
+        least = {"n_steps": 1, "channels": 1, "epochs": 1, "batch_size": 1, "limit": 12}
+        least |= {"test_limit": 1, "seed": 0, "shift_pixels": 0, "anytime_steps": 1}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int) and value >= low):
+                raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
+        for name in ("lr", "max_grad_norm", "weight_std"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be greater than 0, got {value}")
+        if not self.tau > 1:
+            raise ValueError(f"tau must be greater than 1 step, got {self.tau}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        self._check_ordinary()
+        fc_only = {"rule": "last_step", "spike": "soft", "engine": "events"}
+        for name, value in fc_only.items():
+            if getattr(self, name) == value and self.network != "fc":
+                raise ValueError(f"{name}={value!r} needs network='fc', got {self.network!r}")
+        if self.engine == "fused" and (
+            self.network == "fc" or self.conv_steps == "one" or self.encoding != "constant"
+        ):
+            raise ValueError(
+                "engine='fused' needs network='csnn' or 'small-conv', encoding='constant' and "
+                f"conv_steps='all', got {self.network!r}, {self.encoding!r} and {self.conv_steps!r}"
+            )
+        if self.conv_steps == "one" and (self.network == "fc" or self.encoding != "constant"):
+            raise ValueError("conv_steps='one' needs convolutions and encoding='constant'")
+        if self.engine == "events" and self.encoding != "poisson":
+            raise ValueError(f"engine='events' needs encoding='poisson', got {self.encoding!r}")
+        if self.normalise and self.encoding == "poisson":
+            raise ValueError("normalise=True leaves [0, 1] and cannot go with encoding='poisson'")
+        if self.anytime_steps and (self.conv_steps == "one" or self.spike == "soft"):
+            raise ValueError("anytime_steps counts true spikes of whole networks, not the faults")
+
+    def _check_ordinary(self) -> None:
+        """An ordinary network knows no time, no spikes and none of the posts' faults."""
+        if self.neuron == "spiking":
+            if self.loss == "logit_cross_entropy":
+                raise ValueError("loss='logit_cross_entropy' needs logits, and so neuron='relu'")
+            return
+        needed = {"encoding": ("constant",), "n_steps": (1,), "engine": ("auto", "torch")}
+        needed |= {"conv_steps": ("all",), "spike": ("step",), "rule": ("bptt",)}
+        needed |= {"anytime_steps": (None, 1)}
+        for name, allowed in needed.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"neuron='relu' needs {name}={allowed[0]!r}, got {getattr(self, name)!r}"
+                )
+
+    def but(self, name: str, question: str, **changes: Any) -> Self:
+        """A variant under a new name that differs in the given settings."""
+        return replace(self, name=name, question=question, **changes)

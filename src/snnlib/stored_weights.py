@@ -1,0 +1,197 @@
+"""Trained weights that travel inside the package: one file per preset, in float16.
+
+``snnlib/results/weights/PRESET.safetensors`` names the record of the run it comes
+from, so whoever loads it knows what was trained, how, and how well it did.
+"""
+
+import os
+import tempfile
+from dataclasses import fields, replace
+from importlib import resources
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from snnlib.assembly import LOSSES, stream_seed
+from snnlib.checkpoints import load_weights, save_weights
+from snnlib.data import ImageSet, load_mnist, make_loader
+from snnlib.engines import Noise, choose_engine, make_network, make_respond
+from snnlib.presets import ExperimentConfig
+from snnlib.records import RunRecord, read_ledger
+from snnlib.reproduction import find
+from snnlib.training import EpochMetrics, evaluate
+
+MAX_BYTES = 8_000_000  # of one file; the CSNN with 64 channels takes 6.6 million
+MAX_BYTES_IN_ALL = 12_000_000
+
+Address = str | os.PathLike[str]
+
+
+def weights_folder() -> Path:
+    """The weights that travel inside the package: ``snnlib/results/weights``."""
+    return Path(str(resources.files("snnlib").joinpath("results", "weights")))
+
+
+def stored_presets(folder: Address | None = None) -> dict[str, Path]:
+    """The presets whose weights are kept, each with its file."""
+    place = weights_folder() if folder is None else Path(folder)
+    return {path.stem: path for path in sorted(place.glob("*.safetensors"))}
+
+
+def load_stored(
+    preset: str, folder: Address | None = None, ledger: Address | None = None
+) -> tuple[nn.Module, RunRecord]:
+    """A trained network, ready to answer, and the record of the run that made it.
+
+        network, record = load_stored("fc")
+        spikes = network(poisson_encode(images, record.settings["n_steps"]))
+
+    Args:
+        preset: Its name, one of :func:`stored_presets`.
+        folder: Where the weights are; the package if left out.
+        ledger: Where the record is; the packaged ledger if left out.
+
+    Returns:
+        The network of the preset on the CPU, in evaluation mode, and the record.
+
+    Raises:
+        ValueError: No weights of that preset are kept (the nearest names are told),
+            or the file is damaged, or of another network, or its record is lost.
+    """
+    path = find(preset, stored_presets(folder), "set of stored weights")
+    weights, record_id = load_weights(path)
+    record = _record(record_id, ledger)
+    return _network(weights, record, path), record
+
+
+def measure(
+    network: nn.Module, record: RunRecord, test_images: ImageSet | None = None
+) -> EpochMetrics:
+    """Test a network again as its record's protocol did, in float32 on the CPU.
+
+    An honest run gets the random numbers of its record, if the same engine drew
+    them; a run under the post's protocol gets new ones, since its test came in the
+    middle of training.
+
+    Args:
+        network: From :func:`load_stored`.
+        record: Its record.
+        test_images: All 10,000 MNIST test images if left out.
+    """
+    config = _settings(record)
+    noise = Noise(torch.Generator())
+    respond = make_respond(config, network, noise, choose_engine(config, torch.device("cpu")))
+    noise.restart(stream_seed(config.seed, record.result.epoch, "test"))
+    test = load_mnist(train=False) if test_images is None else test_images
+    return evaluate(network, respond, make_loader(test, config.batch_size), LOSSES[config.loss])
+
+
+def tolerance(record: RunRecord) -> float:
+    """By how much a repeated test accuracy may differ from the recorded one, in [0, 1].
+
+    Half the width of the 95 % interval where the input spikes are random. Where
+    nothing is random, a quarter of that: only rounding moves a few close answers.
+    """
+    half_width = (record.result.high - record.result.low) / 2
+    return half_width if record.settings["encoding"] == "poisson" else half_width / 4
+
+
+def keep_weights(
+    source: Address,
+    record_id: str = "",
+    *,
+    folder: Address | None = None,
+    ledger: Address | None = None,
+    test_images: ImageSet | None = None,
+    overwrite: bool = False,
+) -> tuple[Path, EpochMetrics]:
+    """Keep trained weights in float16, if they are as good as their record says.
+
+    Args:
+        source: A safetensors file, say of ``snnlib train --save-model``.
+        record_id: Its record; the one named in the file if left out.
+        folder: Where to keep it; the package if left out.
+        ledger: Where the record is; the packaged ledger if left out.
+        test_images: All 10,000 MNIST test images if left out.
+        overwrite: Replace weights of the same preset from another run.
+
+    Returns:
+        The new file and what its weights reach on the test images.
+
+    Raises:
+        ValueError: The record is unknown or another than the file names, the file is
+            too large, the accuracy is not that of the record, or rounding to float16
+            changes it; nothing is written.
+    """
+    weights, named = load_weights(source)
+    if record_id and named and record_id != named:
+        raise ValueError(f"{os.fspath(source)} is of record {named}, not {record_id}")
+    record = _record(record_id or named, ledger)
+    place = weights_folder() if folder is None else Path(folder)
+    target = place / f"{record.preset}.safetensors"
+    if target.exists() and not overwrite:
+        raise ValueError(f"weights of {record.preset!r} are kept already; overwrite to renew them")
+    whole = measure(_network(weights, record, source), record, test_images)
+    with tempfile.TemporaryDirectory() as scratch:
+        small = Path(scratch) / target.name
+        save_weights(small, weights, record_id=record.id, half=True)
+        _check_size(small, target, stored_presets(place))
+        halved, _ = load_weights(small)
+    kept = measure(_network(halved, record, source), record, test_images)
+    _check_accuracy(record, whole, kept)
+    save_weights(target, weights, record_id=record.id, half=True)
+    return target, kept
+
+
+def _record(record_id: str, ledger: Address | None) -> RunRecord:
+    if not record_id:
+        raise ValueError("the file names no record; say which one with record_id")
+    known = {record.id: record for record in read_ledger(ledger)}
+    record: RunRecord = find(record_id, known, "record")
+    return record
+
+
+def _settings(record: RunRecord) -> ExperimentConfig:
+    """The settings of a recorded run, to be run on the CPU in full precision."""
+    names = {f.name for f in fields(ExperimentConfig)}
+    if "network" not in record.settings:
+        raise ValueError(f"record {record.id} is of Forward-Forward, whose weights are not kept")
+    known = {name: value for name, value in record.settings.items() if name in names}
+    return replace(ExperimentConfig(**known), device="cpu", engine="auto", amp="off")
+
+
+def _network(weights: dict[str, Tensor], record: RunRecord, path: Address) -> nn.Module:
+    network = make_network(_settings(record))
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        message = f"{os.fspath(path)} does not fit the network of record {record.id}"
+        raise ValueError(message) from error
+    return network.eval()
+
+
+def _check_size(small: Path, target: Path, stored: dict[str, Path]) -> None:
+    size = small.stat().st_size
+    others = sum(path.stat().st_size for path in stored.values() if path != target)
+    if size > MAX_BYTES or others + size > MAX_BYTES_IN_ALL:
+        raise ValueError(
+            f"{target.name} takes {size} bytes, {others + size} with those already kept; allowed "
+            f"are {MAX_BYTES} for one and {MAX_BYTES_IN_ALL} in all"
+        )
+
+
+def _check_accuracy(record: RunRecord, whole: EpochMetrics, kept: EpochMetrics) -> None:
+    """Refuse weights of another run, and those that float16 changes by more than rounding."""
+    allowed = tolerance(record)
+    if abs(whole.accuracy - record.result.accuracy) > allowed:
+        raise ValueError(
+            f"these weights reach {whole.accuracy:.2%}, their record {record.id} says "
+            f"{record.result.accuracy:.2%}: more than {allowed:.2%} apart"
+        )
+    close = (record.result.high - record.result.low) / 8
+    if abs(kept.accuracy - whole.accuracy) > close:
+        raise ValueError(
+            f"float16 moves the accuracy from {whole.accuracy:.2%} to {kept.accuracy:.2%}, "
+            f"more than {close:.2%}"
+        )

@@ -1,0 +1,264 @@
+"""Other ways to teach the same layers, and what they share with Forward-Forward."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from test_ff_experiments import TINY, toy_images
+from torch.nn.functional import cross_entropy
+
+from snnlib.ff_conv import ClassLayer
+from snnlib.ff_goodness import class_goodness, goodness
+from snnlib.ff_layers import GREY_LEVEL, PoissonLayer
+from snnlib.ff_presets import FF_CHOICES, FFConfig
+from snnlib.ff_rules import RULES
+from snnlib.ff_training import count_correct, prepare_ff, train_ff
+from snnlib.forward_forward import first_layer_goodness, learn_from, overlay_labels
+from snnlib.neurons import LIFParameters
+from snnlib.readout import firing_rate
+
+SMALL = {
+    "goodness": {},
+    "relu": {"cell": "relu", "length": 4.0, "theta": 2.0, "scale": 1.0, "gain": 1.0},
+    "poisson": {"encoding": "poisson", "n_steps": 8},
+    "two-pass": {"rule": "two-pass"},
+    "neutral-head": {"rule": "neutral-head"},
+    "bptt": {"rule": "bptt"},
+    "class-wise": {"rule": "class-wise", "hidden": (10, 20), "dense": (50,), "kernel": 3},
+}
+
+
+def small(name: str, **changes) -> FFConfig:
+    return replace(TINY, **{**SMALL[name], **changes})
+
+
+def gradients_of_one_batch(config: FFConfig) -> dict[str, float]:
+    images = toy_images(20, 1)
+    run = prepare_ff(config, len(images))
+    run.rule.learn(run.network, images.images, images.labels, config, run.generator, None)
+    return {
+        name: 0.0 if w.grad is None else w.grad.abs().sum().item()
+        for name, w in run.network.named_parameters()
+    }
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_rule_learns_the_toy_classes_better_than_chance(name):
+    config, training = small(name, epochs=8), toy_images(200, 1)
+    run = prepare_ff(config, len(training))
+    train_ff(config, training, run=run)
+    hits = count_correct(run, toy_images(100, 2))
+    assert next(iter(hits.values())) > 30  # chance is 10, its standard error 3
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_weight_gets_a_gradient(name):
+    gradients = gradients_of_one_batch(small(name))
+    assert all(size > 0 for size in gradients.values()), gradients
+
+
+# --- no gradient crosses a boundary, whatever the layer is
+
+
+def loss_of_layer(config: FFConfig, judged: int) -> list[bool]:
+    """Which layers' weights have a gradient when one layer's rate is asked for."""
+    images = toy_images(20, 1)
+    run = prepare_ff(config, len(images))
+    hidden = getattr(run.network, "hidden", run.network)
+    rates = hidden(overlay_labels(images.images, images.labels))
+    rates[judged].square().sum().backward()
+    return [
+        any(w.grad is not None and w.grad.abs().sum() > 0 for w in layer.parameters())
+        for layer in hidden.layers
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "bptt"])
+def test_no_gradient_crosses_a_layer_boundary_in_any_forward_forward_rule(name):
+    config = small(name)
+    n_layers = len(config.hidden) + len(config.dense)
+    for judged in range(n_layers):
+        assert loss_of_layer(config, judged) == [k == judged for k in range(n_layers)]
+
+
+def test_backpropagation_through_the_same_layers_does_cross_them():
+    assert loss_of_layer(small("bptt"), 2) == [True, True, True]
+
+
+@pytest.mark.parametrize("name", ["two-pass", "neutral-head"])
+def test_a_taught_head_leaves_the_layers_below_as_goodness_alone_trains_them(name):
+    images = toy_images(60, 1)
+    alone = train_ff(small("goodness", epochs=2), images)
+    taught = train_ff(small(name, epochs=2), images)
+    for w, v in zip(alone.parameters(), taught.hidden.parameters(), strict=True):
+        assert torch.equal(w, v)
+
+
+def remembered_at_once(config: FFConfig) -> int:
+    """Most numbers that autograd keeps at one time while it learns from one batch."""
+    images = toy_images(4, 1)
+    run = prepare_ff(config, len(images))
+    alive, most = 0, 0
+
+    class Kept:
+        def __init__(self, tensor: torch.Tensor) -> None:
+            nonlocal alive, most
+            self.tensor = tensor
+            alive += tensor.numel()
+            most = max(most, alive)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= self.tensor.numel()
+
+    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+        run.rule.learn(run.network, images.images, images.labels, config, run.generator, None)
+    return most
+
+
+DEEP = {
+    "goodness": lambda depth: {"hidden": (32,) * depth},
+    "relu": lambda depth: {"hidden": (32,) * depth},
+    "two-pass": lambda depth: {"hidden": (32,) * depth},
+    "class-wise": lambda depth: {"hidden": (10,) * depth, "dense": ()},
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_memory_to_learn_from_a_batch_does_not_grow_with_depth(name):
+    # Of convolutions the first sees the largest picture, so what it needs is the most.
+    two, eight = (remembered_at_once(small(name, **DEEP[name](depth))) for depth in (3, 8))
+    assert two == eight > 0
+
+
+def test_memory_of_backpropagation_grows_with_depth_by_the_same_amount_per_layer():
+    sizes = [
+        remembered_at_once(small("bptt", hidden=(32,) * depth, batch_size=4)) for depth in (2, 4, 6)
+    ]
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0] > 0
+
+
+@pytest.mark.parametrize("hand_over", ["rate", "spikes"])
+def test_memory_of_a_steady_layer_does_not_grow_with_time_but_that_of_spikes_does(hand_over):
+    few, many = (
+        remembered_at_once(small("goodness", hand_over=hand_over, n_steps=n)) for n in (4, 16)
+    )
+    assert (few == many) == (hand_over == "rate")
+
+
+# --- class-wise goodness
+
+
+def test_goodness_of_a_class_is_the_goodness_of_its_channels():
+    rate = torch.rand(3, 20, 4, 5, generator=torch.Generator().manual_seed(0))
+    judged = class_goodness(rate)
+    for label in range(10):
+        torch.testing.assert_close(judged[:, label], goodness(rate[:, 2 * label : 2 * label + 2]))
+
+
+def test_channels_must_be_shared_equally():
+    with pytest.raises(ValueError, match="multiple of n_classes=10 channels, got 15"):
+        class_goodness(torch.zeros(1, 15))
+
+
+def test_a_class_layer_hears_of_its_own_loss_only_through_its_own_channels():
+    layer = ClassLayer(
+        torch.nn.Identity(),
+        torch.nn.Conv2d(1, 20, 3, bias=False),
+        torch.nn.Identity(),
+        lambda current: current,
+    )
+    rate = layer.rate(toy_images(4, 1).images)
+    class_goodness(rate)[:, 3].sum().backward()
+    touched = layer.weights.weight.grad.flatten(1).abs().sum(dim=1) > 0
+    assert touched.nonzero().flatten().tolist() == [6, 7]
+
+
+# --- Poisson input
+
+
+def poisson_layer(n_steps: int, seed: int = 3) -> PoissonLayer:
+    torch.manual_seed(1)
+    noise = torch.Generator().manual_seed(seed)
+    return PoissonLayer(784, 30, n_steps, LIFParameters(), noise, length=2.0)
+
+
+def test_the_event_engine_gives_the_rates_of_a_simulated_spike_train():
+    layer, images = poisson_layer(40), toy_images(300, 2).images
+    by_events = layer.rate(images).mean(dim=0)
+    simulated = firing_rate(layer(images)).mean(dim=0)
+    # Rates of 300 images and 40 steps, each step's variance at most 1/4; two such means differ.
+    bound = 5 * (2 * 0.25 / (300 * 40)) ** 0.5
+    assert (by_events - simulated).abs().max() < bound
+    assert by_events.mean() > 0.05
+
+
+def test_poisson_spikes_are_drawn_anew_at_every_call_and_repeat_with_the_noise():
+    layer, images = poisson_layer(8), toy_images(20, 2).images
+    first, second = layer.rate(images), layer.rate(images)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, poisson_layer(8).rate(images))
+
+
+def test_all_spikes_have_one_size_so_that_a_typical_image_has_the_wanted_length():
+    layer, images = poisson_layer(8), toy_images(5, 2).images
+    assert layer.scale_of(images).flatten().tolist() == pytest.approx([2.0 / GREY_LEVEL] * 5)
+
+
+def test_the_quick_goodness_of_a_poisson_layer_is_that_of_its_mean_input():
+    layer, images = poisson_layer(8), toy_images(6, 2).images
+    quick = first_layer_goodness(layer, images)
+    for label in range(10):
+        marked = overlay_labels(images, torch.full((6,), label))
+        slow = goodness(layer.rate_of(layer.current(marked)))
+        torch.testing.assert_close(quick[:, label], slow, rtol=0, atol=2 / (30 * 8))
+
+
+# --- heads
+
+
+def test_two_passes_ask_again_with_the_first_answer_written_in():
+    config, images = small("two-pass"), toy_images(30, 2).images
+    run = prepare_ff(config, 100)
+    answers = run.rule.answers(run.network, images, config, run.noise)
+    top = run.network.hidden(overlay_labels(images, answers["one pass, any label"]))[-1]
+    assert torch.equal(answers["two passes"], run.network.head.rate(top).argmax(dim=1))
+    assert next(iter(answers)) == "two passes"  # the one that counts
+
+
+def test_bptt_takes_the_gradient_of_cross_entropy_through_all_layers():
+    # Same numbers from torch's own graph: a ReLU network of the same weights.
+    config, images = small("bptt", cell="relu", hidden=(20, 20)), toy_images(10, 2)
+    run = prepare_ff(config, 100)
+    run.rule.learn(run.network, images.images, images.labels, config, run.generator, None)
+    x = images.images.flatten(1)
+    weights = [layer.linear for layer in run.network.layers]
+    copies = [(w.weight.detach().clone().requires_grad_(), w.bias.detach()) for w in weights]
+    for weight, bias in copies:
+        x = torch.relu((2 * x.shape[1] ** 0.5 * x / x.norm(dim=1, keepdim=True)) @ weight.T + bias)
+    cross_entropy(10 * x, images.labels).backward()
+    for layer, (weight, _) in zip(weights, copies, strict=True):
+        torch.testing.assert_close(layer.weight.grad, weight.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_layers_one_by_one_need_a_rule_without_a_head():
+    with pytest.raises(ValueError, match="together=False"):
+        small("two-pass", together=False)
+
+
+def test_unknown_settings_are_refused_by_name():
+    for name in ("rule", "cell", "goodness", "negatives", "hand_over", "encoding"):
+        with pytest.raises(ValueError, match=f"{name} must be one of .*, got 'odd'"):
+            replace(TINY, **{name: "odd"})
+
+
+def test_rules_and_settings_name_the_same_ways():
+    assert tuple(RULES) == FF_CHOICES["rule"]
+
+
+def test_learning_from_a_batch_counts_the_layers_that_learn():
+    config, images = small("class-wise"), toy_images(10, 2)
+    run = prepare_ff(config, 100)
+    losses, top = learn_from(run.network, images.images, lambda rate: rate.mean(), only=1)
+    assert losses.shape == (1,)
+    assert top.shape[1] == 20
