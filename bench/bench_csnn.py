@@ -148,6 +148,8 @@ def make_step(name: str, images: Tensor, train: bool = True) -> _rounds.Step:
     """A training step, or one inference, on one batch."""
     torch.manual_seed(0)
     network, rate = MAKERS[name]()
+    if not train:
+        settle(network, rate, images)
     network.train(train)
     target = torch.eye(10)[torch.arange(len(images)) % 10]
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
@@ -162,6 +164,19 @@ def make_step(name: str, images: Tensor, train: bool = True) -> _rounds.Step:
         optimizer.step()
 
     return step
+
+
+def settle(network: nn.Module, rate: Rate, images: Tensor) -> None:
+    """Let BatchNorm's running statistics be those of the images.
+
+    With the statistics of a fresh network hardly any neuron fires, and a program
+    that skips silence would look faster than it is.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None  # an average over all batches, of which there is one
+    with torch.no_grad():
+        rate(images)
 
 
 def main() -> None:

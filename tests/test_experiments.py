@@ -326,7 +326,7 @@ def test_engines_that_cannot_run_there_are_refused():
     with pytest.raises(ValueError, match="engine='events'"):
         engines.choose_engine(replace(FC, engine="events"), gpu)
     assert engines.choose_engine(replace(FC, engine="auto"), gpu) == "scan"
-    assert engines.choose_engine(replace(SMALL_CONV, engine="auto"), torch.device("cpu")) == "scan"
+    assert engines.choose_engine(replace(SMALL_CONV, engine="auto"), torch.device("cpu")) == "fused"
 
 
 def test_a_gpu_that_is_not_there_is_named():

@@ -13,12 +13,14 @@ from snnlib.experiments import run_experiment
 from snnlib.ff_experiments import run_ff, run_ff_experiment
 from snnlib.records import read_ledger
 
-WHOLE, TEST = toy_images(300, 1), toy_images(100, 0)
+WHOLE, TEST = toy_images(160, 1), toy_images(70, 0)
+SMALL = replace(TINY, hidden=(20, 20), n_steps=3, epochs=2, n_validation=60)
 IMAGES = {"training_images": WHOLE, "test_images": TEST}
 KINDS = {
     "plain": {},
     "averaged": {"averaging": 0.9, "shift_pixels": 1},
-    "one after another": {"together": False, "epochs": 2},
+    "one after another": {"together": False},
+    "between two layers": {"together": False, "epochs": 1},
     "poisson": {"encoding": "poisson"},
     "spikes": {"encoding": "poisson", "hand_over": "spikes"},
     "two-pass": {"rule": "two-pass"},
@@ -53,13 +55,12 @@ def stop_after(n_epochs: int):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("stopped_after", [1, 2])
-def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(kind, stopped_after, tmp_path):
-    config = replace(TINY, **{"epochs": 3, "n_steps": 3, **KINDS[kind]})
+def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(kind, tmp_path):
+    config = replace(SMALL, **KINDS[kind])
     at_once, expected = run_ff(config, **IMAGES)
     place = tmp_path / "run.ckpt"
     with pytest.raises(Stop):
-        run_ff(config, checkpoint=place, on_epoch_end=stop_after(stopped_after), **IMAGES)
+        run_ff(config, checkpoint=place, on_epoch_end=stop_after(1), **IMAGES)
     numbers = []
 
     resumed, record = run_ff(
@@ -70,14 +71,14 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(kind, stopped_af
         **IMAGES,
     )
 
-    assert numbers[0] == stopped_after + 1
+    assert numbers[0] == 2
     assert what_counts(record) == what_counts(expected)
     for name, tensor in at_once.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
 def test_an_interruption_within_an_epoch_goes_on_from_its_beginning(tmp_path):
-    config, place = replace(TINY, epochs=2), tmp_path / "run.ckpt"
+    config, place = SMALL, tmp_path / "run.ckpt"
     expected = run_ff(config, **IMAGES)[1]
 
     def break_in_second_epoch(batches, epoch):
@@ -92,14 +93,14 @@ def test_an_interruption_within_an_epoch_goes_on_from_its_beginning(tmp_path):
 
 
 def test_a_finished_checkpoint_trains_no_more_and_counts_the_same(tmp_path):
-    config, place = replace(TINY, epochs=2), tmp_path / "run.ckpt"
+    config, place = SMALL, tmp_path / "run.ckpt"
     expected = run_ff(config, checkpoint=place, **IMAGES)[1]
     record = run_ff(config, resume=place, on_epoch_end=stop_after(1), **IMAGES)[1]
     assert what_counts(record) == what_counts(expected)
 
 
 def test_other_settings_are_refused_and_nothing_is_changed(tmp_path):
-    config, place = replace(TINY, epochs=1), tmp_path / "run.ckpt"
+    config, place = replace(SMALL, epochs=1), tmp_path / "run.ckpt"
     run_ff(config, checkpoint=place, **IMAGES)
     before = place.read_bytes()
     with pytest.raises(ValueError, match=r"was made with scale=6.0, this run has scale=3.0"):
@@ -111,7 +112,7 @@ def test_other_settings_are_refused_and_nothing_is_changed(tmp_path):
 
 
 def test_a_checkpoint_older_than_a_setting_had_its_default(tmp_path):
-    config, place = replace(TINY, epochs=1), tmp_path / "run.ckpt"
+    config, place = replace(SMALL, epochs=1), tmp_path / "run.ckpt"
     run_ff(config, checkpoint=place, **IMAGES)
     state = load_checkpoint(place)
     del state["settings"]["rule"]
@@ -124,24 +125,23 @@ def test_a_checkpoint_older_than_a_setting_had_its_default(tmp_path):
 def test_the_checkpoint_of_an_earlier_run_is_kept_under_another_name(tmp_path):
     place = tmp_path / "run.ckpt"
     place.write_text("old")
-    run_ff(replace(TINY, epochs=1), checkpoint=place, **IMAGES)
+    run_ff(replace(SMALL, epochs=1), checkpoint=place, **IMAGES)
     assert (tmp_path / "run.ckpt.old").read_text() == "old"
 
 
-@pytest.mark.parametrize("config", [replace(TINY, epochs=1, averaging=0.5), TOY_ROW])
+@pytest.mark.parametrize("config", [replace(SMALL, epochs=1, averaging=0.5), TOY_ROW])
 def test_weights_are_kept_with_the_id_of_their_record(config, tmp_path):
     place = tmp_path / "kept.safetensors"
     record = run_experiment(config, weights=place, **IMAGES)
     weights, record_id = load_weights(place)
     assert record_id == record.id
-    first = next(iter(weights.values()))
-    assert first.shape[1] == 784
+    assert any(tensor.shape[1:] == (784,) for tensor in weights.values())
 
 
 def test_kept_weights_answer_as_the_record_says(tmp_path):
-    config, place = replace(TINY, epochs=2, averaging=0.5), tmp_path / "kept.safetensors"
+    config, place = replace(SMALL, averaging=0.5), tmp_path / "kept.safetensors"
     record = run_ff_experiment(config, weights=place, **IMAGES)
-    run = ff_training.prepare_ff(config, 200)
+    run = ff_training.prepare_ff(config, 100)
     run.judged.load_state_dict(load_weights(place)[0])
     hits = ff_training.count_correct(run, TEST)
     assert hits[record.extra["judged_by"]] == record.result.n_correct
@@ -160,7 +160,7 @@ def toy_preset(monkeypatch):
     """A preset of toy size under the name of a real one, on toy images."""
     for room in (ff_experiments, ff_training):
         monkeypatch.setattr(room, "load_mnist", lambda *, train: WHOLE if train else TEST)
-    small = replace(TINY, name="ff-good-500", epochs=2)
+    small = replace(SMALL, name="ff-good-500")
     monkeypatch.setitem(ff_experiments.FF_PRESETS, "ff-good-500", small)
 
 

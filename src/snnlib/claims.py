@@ -118,9 +118,9 @@ _ALL = [
         "Neurons written from scratch are compared with SpikingJelly's; no result is given.",
         None,
         None,
-        ("fc-scratch", "fc-library"),
+        ("fc-engine-torch", "fc-engine-spikingjelly"),
         ("honest",),
-        minutes=60.0,
+        minutes=8.0,
         quotation="在相同的精度、超参数和网络结构下与SpikingJelly进行精度对比",
     ),
     Claim(
@@ -129,9 +129,9 @@ _ALL = [
         "The gradient is taken by backpropagation through time; the code uses the last step alone.",
         None,
         None,
-        ("fc-b64", "fc-last-step", "post5", "post5-bptt"),
+        ("fc-bptt", "fc-last-step", "post5", "post5-bptt"),
         ("honest",),
-        minutes=60.0,
+        minutes=9.0,
     ),
     Claim(
         "mse-vs-ce",

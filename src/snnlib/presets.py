@@ -53,6 +53,7 @@ _FIFTH = _FC.but(
     "How far does the fifth post's network get with its own gradient: last step, analog image?",
     claim="last-step-rule",
     batch_size=64,
+    epochs=10,
     optimizer="sgd",
     momentum=0.0,
     loss="sum_of_squares",
@@ -64,7 +65,7 @@ _QUICK: dict[str, Any] = {"limit": 10_000, "test_limit": 2_000, "epochs": 2}
 
 
 def _all_presets() -> list[ExperimentConfig]:
-    return [*_fully_connected(), *_convolutional(), *_from_scratch(), *_anytime()]
+    return [*_fully_connected(), *_convolutional(), *_last_step(), *_anytime()]
 
 
 def _fully_connected() -> list[ExperimentConfig]:
@@ -148,27 +149,22 @@ def _convolutional() -> list[ExperimentConfig]:
     ]
 
 
-def _from_scratch() -> list[ExperimentConfig]:
-    scratch = {"claim": "from-scratch", "batch_size": 64, "epochs": 20}
+def _last_step() -> list[ExperimentConfig]:
     return [
         _FC.but(
-            "fc-scratch",
-            "Do our own neurons learn as SpikingJelly's do, from the same start?",
-            engine="torch",
-            **scratch,
-        ),
-        _FC.but(
-            "fc-library",
-            "The same run with SpikingJelly's neurons.",
-            engine="spikingjelly",
-            **scratch,
-        ),
-        _FC.but(
             "fc-last-step",
-            "What does the last-step rule cost, all else as in fc-b64?",
+            "What does the last-step rule cost?",
             claim="last-step-rule",
             batch_size=64,
+            epochs=10,
             rule="last_step",
+        ),
+        _FC.but(
+            "fc-bptt",
+            "The true gradient through time, all else as in fc-last-step.",
+            claim="last-step-rule",
+            batch_size=64,
+            epochs=10,
         ),
         _FIFTH,
         _FIFTH.but(
