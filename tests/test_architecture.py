@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ff_kernels": set(),
     "ff_labels": set(),
     "lanes": set(),
+    "memory": set(),
     "networks": set(),
     "plotting": set(),
     "readout": set(),

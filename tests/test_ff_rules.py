@@ -7,15 +7,18 @@ import torch
 from test_ff_experiments import TINY, toy_images
 from torch.nn.functional import cross_entropy
 
+from snnlib.claims import CLAIMS
 from snnlib.ff_conv import ClassLayer
 from snnlib.ff_goodness import class_goodness, goodness
 from snnlib.ff_layers import GREY_LEVEL, PoissonLayer
-from snnlib.ff_presets import FF_CHOICES, FFConfig
+from snnlib.ff_presets import COMPARED_PRESETS, FF_CHOICES, GOOD_PRESETS, FFConfig
 from snnlib.ff_rules import RULES
 from snnlib.ff_training import count_correct, prepare_ff, train_ff
 from snnlib.forward_forward import first_layer_goodness, learn_from, overlay_labels
+from snnlib.memory import counting_remembered
 from snnlib.neurons import LIFParameters
 from snnlib.readout import firing_rate
+from snnlib.reproduction import find_preset
 
 SMALL = {
     "goodness": {},
@@ -98,22 +101,9 @@ def remembered_at_once(config: FFConfig) -> int:
     """Most numbers that autograd keeps at one time while it learns from one batch."""
     images = toy_images(4, 1)
     run = prepare_ff(config, len(images))
-    alive, most = 0, 0
-
-    class Kept:
-        def __init__(self, tensor: torch.Tensor) -> None:
-            nonlocal alive, most
-            self.tensor = tensor
-            alive += tensor.numel()
-            most = max(most, alive)
-
-        def __del__(self) -> None:
-            nonlocal alive
-            alive -= self.tensor.numel()
-
-    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+    with counting_remembered() as counts:
         run.rule.learn(run.network, images.images, images.labels, config, run.generator, None)
-    return most
+    return counts.most
 
 
 DEEP = {
@@ -144,6 +134,17 @@ def test_memory_of_a_steady_layer_does_not_grow_with_time_but_that_of_spikes_doe
         remembered_at_once(small("goodness", hand_over=hand_over, n_steps=n)) for n in (4, 16)
     )
     assert (few == many) == (hand_over == "rate")
+
+
+def test_what_is_remembered_is_counted_while_it_is_kept():
+    x, w = torch.rand(5, 7), torch.rand(7, 3, requires_grad=True)
+    with counting_remembered() as counts:
+        (x @ w).sum().backward()  # x for the gradient of w; w for nobody
+        assert counts.now == 0
+        y = (x @ w).exp()
+        assert counts.now == 5 * 7 + 5 * 3
+        del y
+    assert (counts.now, counts.most) == (0, 5 * 7 + 5 * 3)
 
 
 # --- class-wise goodness
@@ -262,3 +263,30 @@ def test_learning_from_a_batch_counts_the_layers_that_learn():
     losses, top = learn_from(run.network, images.images, lambda rate: rate.mean(), only=1)
     assert losses.shape == (1,)
     assert top.shape[1] == 20
+
+
+def test_compared_presets_differ_from_the_good_one_only_where_their_question_says():
+    good = vars(GOOD_PRESETS["ff-good-500"])
+    allowed = {
+        "ff-vs-bptt": {"rule"},
+        "ff-two-pass": {"rule"},
+        "ff-neutral-head": {"rule"},
+        "ff-goodness-10": set(),
+        "ff-poisson": {"encoding", "n_steps"},
+        "ff-relu-500": {"cell", "n_steps", "length", "theta", "scale", "gain"},
+    }
+    for name, differs in allowed.items():
+        preset = vars(COMPARED_PRESETS[name])
+        found = {key for key in good if preset[key] != good[key]} - {"name", "question", "claim"}
+        assert found == differs
+    for preset in COMPARED_PRESETS.values():  # the same images, split and epochs
+        assert (preset.epochs, preset.n_training, preset.n_validation) == (30, None, 10_000)
+        assert preset.shift_pixels == good["shift_pixels"]
+
+
+def test_every_compared_preset_is_part_of_a_claim_or_a_wider_form_of_one():
+    claimed = {preset for claim in CLAIMS.values() for preset in claim.presets}
+    assert set(COMPARED_PRESETS) - claimed == {"ff-conv-wide"}
+    for name, preset in COMPARED_PRESETS.items():
+        assert preset.claim in CLAIMS
+        assert find_preset(name) is preset

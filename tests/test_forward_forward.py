@@ -24,6 +24,7 @@ from snnlib.forward_forward import (
     overlay_neutral,
     train_layers,
 )
+from snnlib.memory import counting_remembered
 from snnlib.neurons import LIFParameters
 from snnlib.scan import lif_scan
 from snnlib.steady import steady_rate
@@ -234,24 +235,11 @@ def test_no_gradient_crosses_a_layer_boundary(hand_over):
 def remembered_at_once(depth: int) -> int:
     """Most numbers that autograd keeps for the backward pass at one time, while training."""
     net = network(*[784, *[32] * depth], fast=False)
-    alive, most = 0, 0
-
-    class Kept:
-        def __init__(self, tensor: torch.Tensor) -> None:
-            nonlocal alive, most
-            self.tensor = tensor
-            alive += tensor.numel()
-            most = max(most, alive)
-
-        def __del__(self) -> None:
-            nonlocal alive
-            alive -= self.tensor.numel()
-
     pair = (random_images(4), random_images(4, seed=2))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+    with counting_remembered() as counts:
         train_layers(net, [pair], lambda a, b: forward_forward_loss(a, b), optimizer)
-    return most
+    return counts.most
 
 
 def test_memory_for_the_backward_pass_does_not_grow_with_depth():

@@ -189,7 +189,7 @@ _ALL += [
         78.79,
         ("ff-good-500",),
         ("honest",),
-        minutes=60.0,
+        minutes=6.0,
     ),
 ]
 
@@ -228,7 +228,7 @@ _ALL += [
         None,
         ("ff-good-500", "ff-vs-bptt", "ff-relu-500", "ff-relu-2000"),
         ("honest",),
-        minutes=15.0,
+        minutes=12.0,
     ),
     Claim(
         "ff-two-pass",
@@ -238,7 +238,7 @@ _ALL += [
         None,
         ("ff-two-pass", "ff-goodness-10", "ff-neutral-head"),
         ("honest",),
-        minutes=8.0,
+        minutes=6.0,
     ),
     Claim(
         "ff-poisson",
@@ -248,7 +248,7 @@ _ALL += [
         None,
         ("ff-poisson",),
         ("honest",),
-        minutes=30.0,
+        minutes=13.0,
     ),
     Claim(
         "ff-conv",

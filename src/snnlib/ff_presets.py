@@ -167,20 +167,40 @@ GOOD_PRESETS: dict[str, FFConfig] = {
 }
 
 
-def _variant(name: str, question: str, **settings: Any) -> FFConfig:
+def _variant(claim: str, name: str, question: str, **settings: Any) -> FFConfig:
     """``ff-good-500`` with other settings: same images, split and, if not said, epochs."""
-    return replace(_GOOD, name=name, question=question, **settings)
+    return replace(_GOOD, claim=claim, name=name, question=question, **settings)
 
 
 # Hinton (2022): rectifiers, mean of squares against a threshold, no time. The input is
 # longer than for spikes: a rectifier has no threshold of its own to come over.
 _RELU: dict[str, Any] = dict(cell="relu", n_steps=1, length=4.0, theta=2.0, scale=1.0, gain=1.0)
+_CONV: dict[str, Any] = dict(
+    rule="class-wise",
+    hidden=(20, 80),
+    dense=(500,),
+    n_steps=4,
+    gain=40.0,
+    batch_size=100,
+    lr=5e-3,
+)
 COMPARED_PRESETS: dict[str, FFConfig] = {
     c.name: c
     for c in [
-        _variant("ff-vs-bptt", "The same spiking layers, taught by BPTT: how good?", rule="bptt"),
-        _variant("ff-relu-500", "Forward-Forward without spikes, 784-500-500: how good?", **_RELU),
         _variant(
+            "ff-compare",
+            "ff-vs-bptt",
+            "The same spiking layers, taught by BPTT: how good?",
+            rule="bptt",
+        ),
+        _variant(
+            "ff-compare",
+            "ff-relu-500",
+            "Forward-Forward without spikes, 784-500-500: how good?",
+            **_RELU,
+        ),
+        _variant(
+            "ff-compare",
             "ff-relu-2000",
             "Forward-Forward without spikes, 784-2000-2000: how good?",
             hidden=(2000, 2000),
@@ -188,16 +208,21 @@ COMPARED_PRESETS: dict[str, FFConfig] = {
         ),
         _variant(
             "ff-two-pass",
+            "ff-two-pass",
             "A last layer that learns digits: are two passes as good as ten?",
             rule="two-pass",
         ),
-        _variant("ff-goodness-10", "Goodness over ten labels: what do ten passes buy?"),
         _variant(
+            "ff-two-pass", "ff-goodness-10", "Goodness over ten labels: what do ten passes buy?"
+        ),
+        _variant(
+            "ff-two-pass",
             "ff-neutral-head",
             "A neutral label and a linear map on top: is one pass as good as ten?",
             rule="neutral-head",
         ),
         _variant(
+            "ff-poisson",
             "ff-poisson",
             "The same layers on Poisson spikes: what does it reach, and what does it cost?",
             encoding="poisson",
@@ -205,25 +230,15 @@ COMPARED_PRESETS: dict[str, FFConfig] = {
         ),
         _variant(
             "ff-conv",
+            "ff-conv",
             "Convolutions and a dense layer, each learning alone: how good?",
-            rule="class-wise",
-            hidden=(20, 80),
-            dense=(500,),
-            n_steps=4,
-            gain=40.0,
-            batch_size=100,
-            lr=5e-3,
+            **_CONV,
         ),
         _variant(
+            "ff-conv",
             "ff-conv-wide",
             "Convolutions and a dense layer with twice the channels: does width help?",
-            rule="class-wise",
-            hidden=(40, 160),
-            dense=(1000,),
-            n_steps=4,
-            gain=40.0,
-            batch_size=100,
-            lr=5e-3,
+            **_CONV | {"hidden": (40, 160), "dense": (1000,)},
         ),
     ]
 }

@@ -15,6 +15,7 @@ be handled at a time (``lanes``). The loops are in ``fused_kernels``.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -32,6 +33,7 @@ from snnlib.sparse import fits, spike_conv2d, spike_linear
 from snnlib.surrogate import ATan
 
 _CHUNK = 8  # images
+_IN_CACHE = 16  # images
 _NO_NORM = (1.0, 0.0, 0.0, 1.0)  # weight, bias, mean and variance that change nothing
 
 
@@ -53,24 +55,45 @@ def conv_snn_rate(
         Rates, ``[N, 10]``, differentiable in all weights of the network.
     """
     precision = torch.bfloat16 if bfloat16 else torch.float32
-    layers = list(cast(Any, network.get_submodule("layers").children()))
-    weighted = [i for i, layer in enumerate(layers) if hasattr(layer, "weight")]
-    spikes = images[:0]
-    for i in weighted:
-        layer, behind = layers[i], layers[i + 1]
-        if layer.weight.dim() == 4:  # a convolution, perhaps a norm, neurons and a pool
-            norm = behind if i + 1 in weighted else None
-            neuron = _neuron(layers[i + 2] if norm else behind)
-            convolve = _convolution if len(spikes) else _first_convolution
-            currents = convolve(spikes if len(spikes) else images, layer.weight, precision)
-            spikes = norm_if_pool(currents, norm, neuron, n_steps)
-        elif layer.weight.dim() == 2:
-            if spikes.dim() == 5:  # the first dense layer counts channels first
-                spikes = spikes.permute(0, 1, 4, 2, 3).flatten(2)
-            neuron, currents = _neuron(behind), _dense(spikes, layer.weight, precision)
+    layers: list[Any] = list(network.get_submodule("layers").children())
+    first_dense = next(i for i, layer in enumerate(layers) if _weight_dim(layer) == 2)
+    # Nothing to remember and no statistics of a batch: few images at a time stay in the cache.
+    at_once = len(images) if network.training or torch.is_grad_enabled() else _IN_CACHE
+    blocks = [
+        _convolutional_blocks(layers[:first_dense], part, n_steps, precision)
+        for part in images.split(at_once)
+    ]
+    spikes = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+    spikes = spikes.permute(0, 1, 4, 2, 3).flatten(2)  # the dense layers count channels first
+    for layer, node in pairwise(layers[first_dense:]):
+        if _weight_dim(layer) == 2:
+            neuron, currents = _neuron(node), _dense(spikes, layer.weight, precision)
             scan = lif_scan if isinstance(neuron, LIFParameters) else if_scan
             spikes = scan(currents, neuron)
     return spikes.mean(0)
+
+
+def _convolutional_blocks(
+    layers: list[Any], images: Tensor, n_steps: int, precision: torch.dtype
+) -> Tensor:
+    """Spikes ``[T, N, H, W, C]`` behind the last pool; a norm after a convolution is optional."""
+    spikes: Tensor | None = None
+    for i, layer in enumerate(layers):
+        if _weight_dim(layer) == 4:
+            norm = layers[i + 1] if _weight_dim(layers[i + 1]) == 1 else None
+            neuron = _neuron(layers[i + 2] if norm else layers[i + 1])
+            if spikes is None:
+                currents = _first_convolution(images, layer.weight, precision)
+            else:
+                currents = _convolution(spikes, layer.weight, precision)
+            spikes = norm_if_pool(currents, norm, neuron, n_steps)
+    assert spikes is not None
+    return spikes
+
+
+def _weight_dim(layer: Any) -> int:
+    """4 for a convolution, 2 for a dense layer, 1 for a norm, 0 for a layer without weights."""
+    return layer.weight.dim() if hasattr(layer, "weight") else 0
 
 
 def norm_if_pool(currents: Tensor, norm: Any, neuron: Any, n_steps: int) -> Tensor:
@@ -119,10 +142,10 @@ def norm_if_pool(currents: Tensor, norm: Any, neuron: Any, n_steps: int) -> Tens
 
 def _first_convolution(images: Tensor, weight: Tensor, precision: torch.dtype) -> Tensor:
     """Convolve one-channel images, straight into channels-last order ``[1, N, H, W, C]``."""
-    patches = functional.unfold(images, 3, padding=1).transpose(1, 2)
+    patches = functional.unfold(images, 3, padding=1).transpose(1, 2).flatten(0, 1)
     # Row by row in memory, or the weight's gradient takes a far slower product.
     maps = patches.to(precision) @ weight.flatten(1).T.to(precision).contiguous()
-    return maps.to(torch.float32).unflatten(1, images.shape[2:]).unsqueeze(0)
+    return maps.to(torch.float32).unflatten(0, (1, len(images), *images.shape[2:]))
 
 
 def _convolution(spikes: Tensor, weight: Tensor, precision: torch.dtype) -> Tensor:
