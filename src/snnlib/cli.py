@@ -170,9 +170,11 @@ def _run_and_record(
 ) -> None:
     """Run, print a line per epoch, and add the record to a ledger."""
     from snnlib.distributed import joined
+    from snnlib.environment import keep_freed_memory
     from snnlib.experiments import run_experiment
     from snnlib.records import append_record
 
+    keep_freed_memory()
     if _speaks():
         print(f"{config.name}: {config.question}", flush=True)
     checkpoint = _checkpoint_of(config, options.out_dir)

@@ -67,6 +67,27 @@ def has_bfloat16_instructions() -> bool | None:
     return "bf16" in features.split() if features else None
 
 
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory it frees, for its own next tensors (glibc only).
+
+    A training step frees and asks anew for the same large tensors. Handed back to the
+    system in between, each of their pages is emptied and mapped again, which costs the
+    convolutional network about a fifth of its time. Memory in use at the peak stays
+    the same; what was freed is returned at the end of the process.
+
+    Returns:
+        Whether the system's allocator took the advice.
+    """
+    import ctypes
+
+    trim_threshold, mmap_threshold = -1, -3  # names in malloc.h, see mallopt(3)
+    try:
+        advise = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another system or another C library
+        return False
+    return bool(advise(mmap_threshold, 2**30)) and bool(advise(trim_threshold, 2**31 - 1))
+
+
 def stamp(preset: str, protocol: str, seed: int, device: Any) -> dict[str, Any]:
     """The fields of a record that say when, where and with which code it was made."""
     import torch

@@ -31,7 +31,7 @@ def counting_remembered() -> Iterator[Remembered]:
 
     class Kept:
         def __init__(self, tensor: Tensor) -> None:
-            self.tensor = tensor
+            self.tensor = tensor.detach()  # an output that held its own history would never go
             counts.now += tensor.numel()
             counts.most = max(counts.most, counts.now)
 
