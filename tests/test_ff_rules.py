@@ -47,7 +47,7 @@ def gradients_of_one_batch(config: FFConfig) -> dict[str, float]:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_every_rule_learns_the_toy_classes_better_than_chance(name):
-    config, training = small(name, epochs=6), toy_images(150, 1)
+    config, training = small(name, epochs=8), toy_images(200, 1)
     run = prepare_ff(config, len(training))
     train_ff(config, training, run=run)
     hits = count_correct(run, toy_images(100, 2))
