@@ -28,6 +28,7 @@ ALLOWED: dict[str, str] = {
     "gets 99.50 percent": "a better network that an exercise supposes",
     "towards 100 per cent": "the end of an axis",
     "98.34 % for fully connected spiking layers (Ghader et al. 2025)": "printed by its authors",
+    "99.58 % with spiking convolutions (FFGAF-SNN 2025)": "printed by its authors",
     "1.36 % *error* for Hinton's": "printed in Hinton's paper of 2022",
     "an error of 70.3 % on them": "printed in that tutorial",
 }

@@ -59,12 +59,12 @@ def forward_forward_loss(
 ) -> Tensor:
     """Push goodness up for positive and down for negative images.
 
-    With a threshold ``theta`` each image is judged alone, Eq. (8.4) of the book
+    With a threshold ``theta`` each image is judged alone, Eq. (8.3) of the book
     (Hinton 2022, Eq. 1):
 
         softplus(scale * (theta - g_pos)) / scale + softplus(scale * (g_neg - theta)) / scale.
 
-    Without one, an image is judged against itself with another label, Eq. (8.5)
+    Without one, an image is judged against itself with another label, Eq. (13.2)
     (Lee & Song 2023, SymBa, Eq. 4): softplus(-scale * (g_pos - g_neg)) / scale.
 
     Args:
