@@ -47,6 +47,15 @@ def test_a_failed_or_killed_run_is_told_and_stops_no_other(scripts):
     assert run_side_by_side({"killed": [killed]}, 1, tell=str, finished=done.append) == 1
 
 
+@pytest.fixture
+def ctrl_c_heard():
+    """Ctrl-C works, even where a shell began the tests in the background and switched it off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_heard")
 def test_ctrl_c_ends_all_that_run_and_starts_no_more(scripts):
     begun = threading.Barrier(2)
 
