@@ -26,16 +26,6 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="module")
-def test_images():
-    return load_mnist(train=False, limit=30)
-
-
-@pytest.fixture(scope="module")
-def training_images():
-    return load_mnist(train=True, limit=60)
-
-
 def strong_network(config):
     """An untrained network, in evaluation mode, whose neurons fire in every layer."""
     network = make_network(config).eval()
@@ -303,7 +293,7 @@ def test_a_run_stores_its_readings_in_its_record(name, training_images, test_ima
     record = run_experiment(config, training_images=training_images, test_images=test_images)
     stored = json.loads(json.dumps(record.to_dict(), allow_nan=False))["extra"]["anytime"]
     reading = Reading(**stored)
-    assert reading.n_images == record.n_test == 30
+    assert reading.n_images == record.n_test == len(test_images)
     assert len(reading.accuracy) == len(reading.energy_pj) == steps
     assert reading.n_correct[-1] == record.result.n_correct
 

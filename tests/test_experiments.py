@@ -17,17 +17,6 @@ from snnlib.neurons import LIFParameters, simulate_lif
 from snnlib.readout import accuracy_interval, rate_mse
 from snnlib.records import load_checkpoint, load_weights
 
-
-@pytest.fixture(scope="module")
-def training_images():
-    return load_mnist(train=True, limit=240)
-
-
-@pytest.fixture(scope="module")
-def test_images():
-    return load_mnist(train=False, limit=60)
-
-
 SMALL = {"epochs": 4, "batch_size": 40, "engine": "scan"}
 FC = replace(PRESETS["fc"], n_steps=5, **SMALL)
 CSNN = replace(PRESETS["csnn"], channels=2, schedule="cosine", **SMALL)

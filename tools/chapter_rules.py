@@ -156,6 +156,13 @@ def readable_unrendered(notebook: Notebook) -> Iterator[str]:
         yield f"{found[0]!r} is raw text in Colab"
 
 
+def typeset_numbers(notebook: Notebook) -> Iterator[str]:
+    r"""A numbered equation breaks lines by ``\cr``: with ``\\`` the page shows an error instead."""
+    for equation in re.findall(r"\$\$(.*?)\$\$", prose(notebook), flags=re.S):
+        if r"\tag" in equation and r"\\" in equation:
+            yield rf"an equation with \tag breaks its lines by \cr, not \\: {equation.strip()[:60]}"
+
+
 def typed_percentages(notebook: Notebook) -> Iterator[str]:
     """No percentage in text, captions or alt text but claims, records and definitions."""
     described = [cell.metadata.get("mystnb", {}) for cell in notebook.cells]
@@ -227,6 +234,7 @@ NOTEBOOK_RULES: tuple[Rule, ...] = (
     pictures_described,
     checked_by_nbval,
     readable_unrendered,
+    typeset_numbers,
     typed_percentages,
     steady_metadata,
 )

@@ -116,6 +116,18 @@ class Reading:
         ]
 
     @property
+    def spikes_per_connection(self) -> list[float]:
+        """Mean spikes up to each step at a connection of those layers that see spikes.
+
+        A layer that the grey image enters multiplies as its ordinary twin does, so it
+        is left out on both sides; without a layer that sees spikes all are 0.
+        """
+        layers = self.synaptic_operations
+        n = sum(self.connections[name] for name in layers)
+        steps = range(len(self.n_correct))
+        return [sum(counts[t] for counts in layers.values()) / max(n, 1) for t in steps]
+
+    @property
     def ordinary_energy_pj(self) -> float:
         """Estimated energy per image of the ordinary network of the same shape."""
         return energy_pj(0, sum(self.connections.values()))

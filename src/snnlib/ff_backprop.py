@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snnlib.ff_layers import LinkedLayer, make_layer
-from snnlib.ff_pairs import Rule
+from snnlib.ff_pairs import Lesson, Rule
 from snnlib.ff_presets import FFConfig
 from snnlib.forward_forward import ForwardForwardNetwork
 from snnlib.readout import firing_rate, predict, rate_cross_entropy
@@ -36,16 +36,9 @@ def build_linked(config: FFConfig, noise: torch.Generator) -> LinkedNetwork:
     return LinkedNetwork(layers, config.hand_over)
 
 
-def learn_linked(
-    network: LinkedNetwork,
-    images: Tensor,
-    labels: Tensor,
-    config: FFConfig,
-    generator: torch.Generator,
-    only: int | None = None,
-) -> Tensor:
+def learn_linked(network: LinkedNetwork, lesson: Lesson) -> Tensor:
     """Cross-entropy of the output rates, and its gradient in every layer."""
-    value = rate_cross_entropy(network(images)[-1], labels)
+    value = rate_cross_entropy(network(lesson.images)[-1], lesson.labels)
     value.backward()
     return value.detach()[None]
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnlib.ff_goodness import class_goodness
-from snnlib.ff_pairs import Rule, answers_from_layer
+from snnlib.ff_pairs import Lesson, Rule, answers_from_layer
 from snnlib.ff_presets import FFConfig
 from snnlib.forward_forward import ForwardForwardNetwork, learn_from
 from snnlib.steady import steady_rate
@@ -79,15 +79,9 @@ def build_classwise(config: FFConfig, noise: torch.Generator) -> ForwardForwardN
     return ForwardForwardNetwork(layers)
 
 
-def learn_classwise(
-    network: ForwardForwardNetwork,
-    images: Tensor,
-    labels: Tensor,
-    config: FFConfig,
-    generator: torch.Generator,
-    only: int | None = None,
-) -> Tensor:
+def learn_classwise(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
     """Every layer makes the true class stand out among its ten goodnesses (a softmax of them)."""
+    images, labels, config, _, only = lesson
 
     def objective(rate: Tensor) -> Tensor:
         return F.cross_entropy(config.gain * class_goodness(rate, config.goodness), labels)

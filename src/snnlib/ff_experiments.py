@@ -114,33 +114,20 @@ def _record_ff(
     look_at_test: bool,
 ) -> RunRecord:
     """Let validation choose where there is a choice, look at the test set, and write it down."""
-    config, begin = run.config, time.perf_counter()
+    begin, n_planned = time.perf_counter(), run.n_planned
     by_way = count_correct(run, validation)
     ways = list(by_way)
     way = max(ways, key=by_way.__getitem__) if run.rule.choose else ways[0]
     judged = test if look_at_test else validation
     hits = count_correct(run, judged)
-    n_planned = run.n_planned
-    stopped = f"stopped by its time limit after {len(history)} of {n_planned} epochs"
-    extra: dict[str, Any] = {
-        "judged_by": way,
-        "n_correct_validation": by_way,
-        "looked_at_test": look_at_test,
-    }
+    extra = {"judged_by": way, "n_correct_validation": by_way, "looked_at_test": look_at_test}
     if run.rule.choose:
         extra["first_layer"] = ways.index(way)
         extra["n_correct_validation_from_layer"] = list(by_way.values())
     else:  # nothing was chosen, so the other ways may be told as well
         extra["n_correct_test"] = hits
+    stopped = f"stopped by its time limit after {len(history)} of {n_planned} epochs"
     return RunRecord(
-        claim=config.claim,
-        preset=config.name,
-        question=config.question,
-        settings=asdict(config),
-        protocol="honest",
-        seed=config.seed,
-        data_source=test.source.replace(" test set", ""),
-        n_training=len(training),
         n_validation=len(validation),
         n_test=len(judged),
         history=history.to_dict(),
@@ -150,7 +137,7 @@ def _record_ff(
         seconds=run.seconds + time.perf_counter() - begin,
         notes="" if len(history) == n_planned else stopped,
         extra=extra,
-        **_stamp(config, "honest"),
+        **_stamp(run.config, "honest", training, test),
     )
 
 
@@ -184,20 +171,9 @@ def run_post(
         history.append({"number": number + 1, "training": learnt})
 
     network = train_post(config, training, on_layer_end=note)
-    generator = torch.Generator(device=config.device).manual_seed(config.seed + 1)
-    few = training.subset(torch.arange(min(1000, len(training))))
-    n_learnt = count_correct_post(network, few, generator)
-    n_first = count_correct_post(network, test.subset(torch.arange(64)), generator)
-    result = _result(count_correct_post(network, test, generator), len(test), len(history))
+    n_correct, extra = _judge_post(network, config, training, test)
+    result = _result(n_correct, len(test), len(history))
     record = RunRecord(
-        claim=config.claim,
-        preset=config.name,
-        question=config.question,
-        settings=asdict(config),
-        protocol="post",
-        seed=config.seed,
-        data_source=test.source.replace(" test set", ""),
-        n_training=len(training),
         n_validation=0,
         n_test=len(test),
         history=history,
@@ -205,23 +181,48 @@ def run_post(
         best_on_test=result,
         validation_selected=None,
         seconds=time.perf_counter() - begin,
-        extra={
-            "n_correct_training": n_learnt,
-            "n_training_looked_at": len(few),
-            "n_correct_first_64_test": n_first,
-        },
-        **_stamp(config, "post"),
+        extra=extra,
+        **_stamp(config, "post", training, test),
     )
     if weights is not None:
         save_weights(weights, network.state_dict(), record_id=record.id)
     return network, record
 
 
-def _stamp(config: FFConfig | PostConfig, protocol: str) -> dict[str, Any]:
-    """When, where and with which code; apart from ``experiments``, to do without SpikingJelly."""
+def _judge_post(
+    network: PostNetwork, config: PostConfig, training: ImageSet, test: ImageSet
+) -> tuple[int, dict[str, int]]:
+    """Hits among all test images, and what else the record of a row tells."""
+    generator = torch.Generator(device=config.device).manual_seed(config.seed + 1)
+    few = training.subset(torch.arange(min(1000, len(training))))
+    extra = {
+        "n_correct_training": count_correct_post(network, few, generator),
+        "n_training_looked_at": len(few),
+        "n_correct_first_64_test": count_correct_post(
+            network, test.subset(torch.arange(64)), generator
+        ),
+    }
+    return count_correct_post(network, test, generator), extra
+
+
+def _stamp(
+    config: FFConfig | PostConfig, protocol: str, training: ImageSet, test: ImageSet
+) -> dict[str, Any]:
+    """What was run on which images, when, where and with which code.
+
+    Apart from ``experiments``, to do without SpikingJelly.
+    """
     commit, dirty = environment.commit()
     now = datetime.now(UTC)
     return {
+        "claim": config.claim,
+        "preset": config.name,
+        "question": config.question,
+        "settings": asdict(config),
+        "protocol": protocol,
+        "seed": config.seed,
+        "data_source": test.source.replace(" test set", ""),
+        "n_training": len(training),
         "id": f"{config.name}-{protocol}-s{config.seed}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}",
         "versions": environment.versions(),
         "commit": commit,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from snnlib.ff_goodness import normalise_length
 from snnlib.ff_labels import overlay_labels, overlay_neutral
 from snnlib.ff_layers import build_network, make_layer
-from snnlib.ff_pairs import Rule, learn_pairs
+from snnlib.ff_pairs import Lesson, Rule, learn_pairs
 from snnlib.ff_presets import FFConfig
 from snnlib.forward_forward import ForwardForwardLayer, ForwardForwardNetwork
 from snnlib.readout import predict, rate_mse
@@ -41,25 +41,22 @@ def features(hidden: ForwardForwardNetwork, images: Tensor) -> Tensor:
         return torch.cat([normalise_length(rate, 1.0) for rate in rates], dim=1)
 
 
+def _with_head(losses: Tensor, of_head: Tensor) -> Tensor:
+    """Gradients of the head as well; its loss behind those of the layers, ``[L + 1]``."""
+    of_head.backward()
+    return torch.cat([losses, of_head.detach()[None]])
+
+
 def build_two_pass(config: FFConfig, noise: torch.Generator) -> TaughtNetwork:
     """Hidden layers, and ten spiking neurons that see the rates of the last one."""
     return TaughtNetwork(build_network(config, noise), make_layer(config, config.hidden[-1], 10))
 
 
-def learn_two_pass(
-    network: TaughtNetwork,
-    images: Tensor,
-    labels: Tensor,
-    config: FFConfig,
-    generator: torch.Generator,
-    only: int | None = None,
-) -> Tensor:
+def learn_two_pass(network: TaughtNetwork, lesson: Lesson) -> Tensor:
     """The last layer learns the true digit from both kinds of image, by MSE on its rates."""
-    losses, top = learn_pairs(network.hidden, images, labels, config, generator)
+    losses, top = learn_pairs(network.hidden, lesson)
     rate = cast(ForwardForwardLayer, network.head).rate(top)
-    value = rate_mse(rate, labels.repeat(2))
-    value.backward()
-    return torch.cat([losses, value.detach()[None]])
+    return _with_head(losses, rate_mse(rate, lesson.labels.repeat(2)))
 
 
 @torch.no_grad()
@@ -86,19 +83,11 @@ def build_neutral_head(config: FFConfig, noise: torch.Generator) -> TaughtNetwor
     return TaughtNetwork(build_network(config, noise), nn.Linear(sum(config.hidden), 10))
 
 
-def learn_neutral_head(
-    network: TaughtNetwork,
-    images: Tensor,
-    labels: Tensor,
-    config: FFConfig,
-    generator: torch.Generator,
-    only: int | None = None,
-) -> Tensor:
+def learn_neutral_head(network: TaughtNetwork, lesson: Lesson) -> Tensor:
     """The linear map learns the digit by cross-entropy, from images that carry no label."""
-    losses, _ = learn_pairs(network.hidden, images, labels, config, generator)
-    value = F.cross_entropy(network.head(features(network.hidden, images)), labels)
-    value.backward()
-    return torch.cat([losses, value.detach()[None]])
+    losses, _ = learn_pairs(network.hidden, lesson)
+    outputs = network.head(features(network.hidden, lesson.images))
+    return _with_head(losses, F.cross_entropy(outputs, lesson.labels))
 
 
 @torch.no_grad()

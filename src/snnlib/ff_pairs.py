@@ -5,7 +5,7 @@ a :class:`Rule`; ``ff_training`` does the rest, the same for all of them.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -27,19 +27,46 @@ from snnlib.forward_forward import (
 from snnlib.readout import predict
 
 
+class Lesson(NamedTuple):
+    """One batch, and what a rule must know to learn from it.
+
+    ``images`` are ``[N, 1, 28, 28]``, ``labels`` the true ones, ``[N]``. ``generator``
+    decides wrong labels, and spikes that are drawn before the first layer. ``only``
+    is the one layer that learns; None means all of them.
+    """
+
+    images: Tensor
+    labels: Tensor
+    config: FFConfig
+    generator: torch.Generator
+    only: int | None = None
+
+
 class Rule(NamedTuple):
     """How a network is made, how it learns from one batch, and how it answers.
 
-    ``build(config, noise)`` gives fresh weights. ``learn(network, images, labels,
-    config, generator, only)`` adds gradients and hands back the losses, ``[L]``.
+    ``build(config, noise)`` gives fresh weights. ``teach(network, lesson)`` adds
+    gradients and hands back the losses, ``[L]``.
     ``answers(network, images, config, noise)`` names labels ``[N]`` in one or more
     ways. If ``choose``, validation images pick the way; else the first one counts.
     """
 
     build: Callable[[FFConfig, torch.Generator], nn.Module]
-    learn: Callable[..., Tensor]
+    teach: Callable[[Any, Lesson], Tensor]
     answers: Callable[..., dict[str, Tensor]]
     choose: bool = False
+
+    def learn(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        config: FFConfig,
+        generator: torch.Generator,
+        only: int | None = None,
+    ) -> Tensor:
+        """Gradients of a network from one :class:`Lesson`; its losses, ``[L]``."""
+        return self.teach(network, Lesson(images, labels, config, generator, only))
 
 
 def measure_and_loss(
@@ -77,14 +104,9 @@ def overlay_for(config: FFConfig, generator: torch.Generator) -> Callable[[Tenso
     ).flatten(2)
 
 
-def wrong_labels(
-    network: ForwardForwardNetwork,
-    images: Tensor,
-    labels: Tensor,
-    config: FFConfig,
-    generator: torch.Generator,
-) -> Tensor:
+def wrong_labels(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
     """Wrong labels at random, or as the first layer (or all layers) would confuse them."""
+    images, labels, config, generator, _ = lesson
     if config.negatives == "random":
         return draw_wrong_labels(labels, generator)
     measure, _ = measure_and_loss(config)
@@ -97,21 +119,15 @@ def wrong_labels(
     return draw_likely_wrong_labels(scores, labels, generator, config.sharpness)
 
 
-def learn_pairs(
-    network: ForwardForwardNetwork,
-    images: Tensor,
-    labels: Tensor,
-    config: FFConfig,
-    generator: torch.Generator,
-    only: int | None = None,
-) -> tuple[Tensor, Tensor]:
+def learn_pairs(network: ForwardForwardNetwork, lesson: Lesson) -> tuple[Tensor, Tensor]:
     """Gradients from one batch, each image once with its own and once with a wrong label.
 
     Returns:
         The loss of each layer that learns, and what the last of them hands on:
         for positive images first, ``[2 N, K]``.
     """
-    wrong = wrong_labels(network, images, labels, config, generator)
+    images, labels, config, generator, only = lesson
+    wrong = wrong_labels(network, lesson)
     overlay = overlay_for(config, generator)
     positive, negative = overlay(images, labels), overlay(images, wrong)
     both = torch.cat([positive, negative], dim=1 if positive.dim() == 3 else 0)
@@ -138,8 +154,9 @@ def answers_from_layer(judged: Tensor) -> dict[str, Tensor]:
     return {name: predict(judged[k:].sum(dim=0)) for k, name in enumerate(names)}
 
 
-def _learn(*args: object) -> Tensor:
-    return learn_pairs(*args)[0]  # type: ignore[arg-type]
+def learn_goodness(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
+    """Every layer tells right labels from wrong ones by its goodness."""
+    return learn_pairs(network, lesson)[0]
 
 
-GOODNESS = Rule(build_network, _learn, answers_by_goodness, choose=True)
+GOODNESS = Rule(build_network, learn_goodness, answers_by_goodness, choose=True)

@@ -162,6 +162,13 @@ GOOD_PRESETS: dict[str, FFConfig] = {
     c.name: c
     for c in [
         _GOOD,
+        replace(
+            _GOOD,
+            name="ff-long-500",
+            question="Three times the epochs and a softer loss: does 784-500-500 reach 98 %?",
+            epochs=100,
+            scale=3.0,
+        ),
         replace(_GOOD, name="ff-good", hidden=(2000, 2000), epochs=150),
     ]
 }

@@ -22,8 +22,9 @@ class FFRun:
     """All that changes while a network learns.
 
     ``judged`` is the network itself, or its averaged weights. ``generator`` decides
-    order, shifts and wrong labels; ``noise`` decides spikes, and what is drawn
-    while it answers.
+    order, shifts and wrong labels, and spikes that are handed through all layers;
+    ``noise`` decides spikes that the first layer draws, and what is drawn while
+    the network answers.
     """
 
     config: FFConfig

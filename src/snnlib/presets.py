@@ -70,7 +70,7 @@ def _all_presets() -> list[ExperimentConfig]:
 
 def _fully_connected() -> list[ExperimentConfig]:
     curve = [
-        _FC.but(f"fc-T{n}", f"What accuracy do {n} time steps buy?", claim="fc-T", n_steps=n)
+        _FC.but(f"fc-T{n}", f"What accuracy does T = {n} buy?", claim="fc-T", n_steps=n)
         for n in (1, 2, 5, 10, 20, 50, 200)
     ]
     engines = [
