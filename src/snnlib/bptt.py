@@ -1,11 +1,11 @@
 """Backpropagation through time for one layer, written out by hand.
 
-Forward, at each step t = 1..T (chapter 2), with z = 1 where the neuron fired:
+Forward, at each step t = 1..T (chapter 2):
 
     X[t] = W s[t],   H[t] = charge(X[t], V[t-1]),   S[t] = step(H[t] - v_threshold),
     V[t] = (1 - S[t]) H[t] + S[t] v_reset   (hard)   or   H[t] - S[t] v_threshold   (soft).
 
-Backward, from the last step to the first, with g(a) = dL/da (Eqs. 5.4, 5.5 of the book;
+Backward, from the last step to the first, with g(a) = dL/da (Eqs. (5.4) and (5.5) of the book;
 Werbos 1990, and Neftci, Mostafa & Zenke 2019 for the surrogate slope):
 
     g(H[t]) = g(S[t]) sigma'(H[t] - v_threshold) + g(V[t]) dV[t]/dH[t]
