@@ -17,7 +17,6 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor
 
 logger = logging.getLogger(__name__)
@@ -126,10 +125,12 @@ def load_mnist(
         ValueError: ``limit`` is outside 1..N.
         OSError: The cache cannot be written; the message names the folder.
     """
+    from torchvision.datasets import MNIST  # here: it takes seconds, and not all need images
+
     folder = cache_folder() if root is None else Path(root)
     for name in SHA256:
         _ensure_unpacked(folder / "MNIST" / "raw" / name)
-    stored = torchvision.datasets.MNIST(folder, train=train, download=False)
+    stored = MNIST(folder, train=train, download=False)
     part = "training" if train else "test"
     whole = ImageSet(
         images=stored.data.unsqueeze(1).float() / 255,
