@@ -115,7 +115,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "records",
     },
     "assembly": {"augment", "data", "distributed", "engines", "presets", "readout", "training"},
-    "reproduction": {"claims", "ff_experiments", "presets", "records"},
+    "reproduction": {"claims", "ff_experiments", "presets", "readout", "records"},
     "experiments": {
         "anytime",
         "assembly",

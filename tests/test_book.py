@@ -75,6 +75,13 @@ def test_links_between_pages_lead_to_files_and_notebooks_stay_notebooks():
                 assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
+def test_tables_made_by_cells_are_tables_on_the_page():
+    cells = [c for path in CHAPTERS for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
+    made = [o["data"].get("text/markdown", "") for c in cells for o in c.outputs if "data" in o]
+    assert any("| --- |" in text for text in made)
+    assert config()["sphinx"]["config"]["nb_render_markdown_format"] == "gfm"  # else raw bars
+
+
 # Chapters: the rules are told in tools/chapter_rules.py
 
 

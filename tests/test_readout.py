@@ -5,11 +5,13 @@ import torch
 
 from snnlib.readout import (
     accuracy_interval,
+    difference_interval,
     firing_rate,
     predict,
     rate_cross_entropy,
     rate_mse,
 )
+from snnlib.reproduction import compare_with_claim
 
 
 def test_rate_is_spikes_per_step():
@@ -77,3 +79,28 @@ def test_impossible_counts_are_refused():
         accuracy_interval(1, 2, confidence=95)
     with pytest.raises(ValueError, match="gain must be greater than 0, got 0"):
         rate_cross_entropy(torch.zeros(1, 10), torch.tensor([0]), gain=0)
+
+
+def test_difference_interval_is_the_published_example():
+    # Newcombe 1998, Table II, (a) by method 10: 56/70 against 48/80.
+    low, high = difference_interval(56 / 70, 70, 48 / 80, 80)
+    assert (low, high) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+def test_difference_interval_is_odd_and_holds_zero_for_equal_shares():
+    low, high = difference_interval(0.9, 1000, 0.8, 50)
+    assert difference_interval(0.8, 50, 0.9, 1000) == pytest.approx((-high, -low))
+    low, high = difference_interval(0.5, 10, 0.5, 10_000)
+    assert low < 0 < high
+
+
+def test_difference_interval_refuses_a_share_above_one():
+    with pytest.raises(ValueError, match=r"n_correct must lie in 0\.\.10, got 11"):
+        difference_interval(1.1, 10, 0.5, 10)
+
+
+def test_a_claim_is_repeated_surpassed_or_not_reached():
+    answers = [compare_with_claim(share, 10_000, 0.9289, 10_000) for share in (0.92, 0.93, 0.94)]
+    assert answers == ["not reached", "repeated", "surpassed"]
+    assert compare_with_claim(0.4, 10_000, 0.61, 64) == "not reached"
+    assert compare_with_claim(0.55, 10_000, 0.61, 64) == "repeated"  # 64 images tell little

@@ -1,6 +1,6 @@
 """Mend what the theme and the execution cache do wrong, with nothing to set.
 
-Three jobs, each one function below:
+Four jobs, each told by its function below:
 
 1. The execution cache knows a notebook by its own cells only. When the
    package, its recorded results or an installed version changes, old outputs
@@ -8,6 +8,7 @@ Three jobs, each one function below:
 2. The theme loads two scripts on every page that this book does not use; one
    of them is 1.4 MB, the other ends in a console error.
 3. A picture without a description is a warning, and so fails a strict build.
+4. A table too wide for a small screen scrolls, but no key reaches it.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ UNUSED_SCRIPTS = (
     ),
     re.compile(r'<link[^>]*rel="preload"[^>]*fontawesome\.js[^>]*/?>\s*'),
 )
+TABLE = '<table class="table"'
+REACHABLE_TABLE = '<table tabindex="0" class="table"'
 UNUSED_FILES = ("scripts/fontawesome.js", "sphinx-thebe.js")
 
 
@@ -107,14 +110,15 @@ def read_notebooks_again(
     ]
 
 
-def drop_unused_scripts(app: Sphinx, error: Exception | None) -> None:
-    """Do job 2 on the finished pages."""
+def mend_pages(app: Sphinx, error: Exception | None) -> None:
+    """Do jobs 2 and 4 on the finished pages."""
     if error or app.builder.format != "html":
         return
     for page in Path(app.outdir).rglob("*.html"):
         if "_static" in page.parts or "vendor" in page.parts:
             continue
-        text = new = page.read_text(encoding="utf-8")
+        text = page.read_text(encoding="utf-8")
+        new = text.replace(TABLE, REACHABLE_TABLE)
         for script in UNUSED_SCRIPTS:
             new = script.sub("", new)
         if new != text:
@@ -141,7 +145,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", empty_stale_cache)
     app.connect("env-get-outdated", read_notebooks_again)
     app.connect("doctree-resolved", demand_descriptions)
-    app.connect("build-finished", drop_unused_scripts)
+    app.connect("build-finished", mend_pages)
     return {
         "version": "1",
         "parallel_read_safe": True,

@@ -87,3 +87,27 @@ def accuracy_interval(
     low = 0.0 if n_correct == 0 else (centre - spread) / scale
     high = 1.0 if n_correct == n_images else (centre + spread) / scale
     return low, high
+
+
+def difference_interval(
+    share: float, n_images: int, other: float, n_other: int
+) -> tuple[float, float]:
+    """Range in which the true ``share - other`` plausibly lies, 95 % (Newcombe 1998, method 10).
+
+    Args:
+        share: An accuracy in [0, 1], on ``n_images`` images.
+        n_images: At least 1.
+        other: Another accuracy in [0, 1], on ``n_other`` other images.
+        n_other: At least 1.
+
+    Returns:
+        Lower and upper end, both in [-1, 1]; Eq. (9.4) of the book.
+
+    Raises:
+        ValueError: A share or a count is impossible.
+    """
+    low, high = accuracy_interval(round(share * n_images), n_images)
+    other_low, other_high = accuracy_interval(round(other * n_other), n_other)
+    down = math.hypot(share - low, other_high - other)
+    up = math.hypot(high - share, other - other_low)
+    return share - other - down, share - other + up

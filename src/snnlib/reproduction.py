@@ -9,6 +9,7 @@ from typing import Any
 
 from snnlib.claims import CLAIMS, Claim
 from snnlib.presets import PRESETS
+from snnlib.readout import difference_interval
 from snnlib.records import RunRecord, markdown_table
 
 # Where and how fast a run was computed; every record states them, none is part of the claim.
@@ -138,3 +139,15 @@ def _repeats(record: RunRecord, config: Any, free: set[str]) -> bool:
         for name, value in wanted.items()
         if name not in free
     )
+
+
+def compare_with_claim(share: float, n_images: int, claimed: float, n_claimed: int) -> str:
+    """What an accuracy of ours says about a claimed one, at 95 %; both in [0, 1].
+
+    Returns:
+        ``repeated`` where the two may well be the same, else ``surpassed`` or ``not reached``.
+    """
+    low, high = difference_interval(share, n_images, claimed, n_claimed)
+    if low <= 0 <= high:
+        return "repeated"
+    return "surpassed" if low > 0 else "not reached"
