@@ -23,6 +23,21 @@ def small(tmp_path):
     return [*QUICK, "--engine", "scan", "-device", "cpu", "-out-dir", str(tmp_path)]
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_the_training(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for flag in ("--out-dir", "--ledger"):
+        place = str(tmp_path / "file" / "below")
+        assert main(["train", "fc-quick", flag, place]) == 1
+        out, err = capsys.readouterr()
+        assert f"snnlib: {flag} must name a place that can be written to, got" in err
+        assert "epoch" not in out
+
+
+def test_no_seed_at_all_is_refused(capsys):
+    assert main(["reproduce", "fc", "--seeds", "0"]) == 1
+    assert "seeds must be at least 1, got 0" in capsys.readouterr().err
+
+
 def test_the_posts_flags_change_the_settings_they_name():
     words = "train fc -T 50 -device cpu -b 64 -epochs 7 -j 4 -opt sgd -momentum 0.5 -lr 0.1 -tau 3"
     options = make_parser().parse_args([*words.split(), "-amp", "-save-model", "-resume", "x"])

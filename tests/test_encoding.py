@@ -61,3 +61,13 @@ def test_constant_encoding_repeats_the_image_without_copying_it():
     assert sequence.data_ptr() == images.data_ptr()
     with pytest.raises(ValueError, match="n_steps must be at least 1, got -2"):
         constant_encode(images, -2)
+
+
+def test_nan_numpy_and_half_a_step_are_named():
+    images = torch.rand(2, 3)
+    with pytest.raises(ValueError, match=r"images must lie in \[0, 1\], got NaN"):
+        poisson_encode(torch.full((2, 3), torch.nan), 4)
+    with pytest.raises(ValueError, match="images must be a torch tensor, got ndarray"):
+        poisson_encode(images.numpy(), 4)
+    with pytest.raises(ValueError, match=r"n_steps must be a whole number, got 1\.5"):
+        poisson_encode(images, 1.5)

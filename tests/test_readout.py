@@ -104,3 +104,33 @@ def test_a_claim_is_repeated_surpassed_or_not_reached():
     assert answers == ["not reached", "repeated", "surpassed"]
     assert compare_with_claim(0.4, 10_000, 0.61, 64) == "not reached"
     assert compare_with_claim(0.55, 10_000, 0.61, 64) == "repeated"  # 64 images tell little
+
+
+RATE = torch.full((4, 10), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (
+            torch.zeros(1).long(),
+            r"labels must be int64 of shape \[4\], got torch.int64 of shape \[1\]",
+        ),
+        (torch.zeros(4), r"labels must be int64 of shape \[4\], got torch.float32"),
+        (torch.tensor([0, 1, 2, 10]), r"labels must lie in 0\.\.9, got 0 to 10"),
+        (torch.tensor([0, 1, 2, -1]), r"labels must lie in 0\.\.9, got -1 to 2"),
+    ],
+)
+@pytest.mark.parametrize("loss", [rate_mse, rate_cross_entropy])
+def test_labels_that_do_not_fit_the_rates_are_refused(loss, labels, told):
+    with pytest.raises(ValueError, match=told):
+        loss(RATE, labels)
+
+
+def test_spikes_are_not_taken_for_rates():
+    with pytest.raises(ValueError, match=r"rate must be \[N, K\], spikes per step, got"):
+        predict(torch.zeros(5, 4, 10))
+    with pytest.raises(ValueError, match=r"got torch\.bool of shape"):
+        firing_rate(torch.zeros(5, 4, 10, dtype=torch.bool))
+    with pytest.raises(ValueError, match="at least one step"):
+        firing_rate(torch.zeros(0, 4, 10))

@@ -178,6 +178,8 @@ def _run_and_record(
     if _speaks():
         print(f"{config.name}: {config.question}", flush=True)
     checkpoint = _checkpoint_of(config, options.out_dir)
+    _check_writable("--out-dir", checkpoint.parent)
+    _check_writable("--ledger", ledger.parent)
     with joined(config.device) as group:
         record = run_experiment(
             config,
@@ -213,6 +215,21 @@ def _run_side_by_side(missing: Sequence[Any], options: argparse.Namespace, ledge
         tell=lambda line: print(line, flush=True),
         finished=lambda name: place[name].unlink(missing_ok=True),
     )
+
+
+def _check_writable(flag: str, folder: Path) -> None:
+    """Refuse a folder before the training, not after it.
+
+    Raises:
+        ValueError: The folder cannot be made, or nothing can be written into it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise ValueError(f"{flag} must name a place that can be written to, got {folder}")
 
 
 def _checkpoint_of(config: Any, out_dir: str) -> Path:

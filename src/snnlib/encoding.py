@@ -51,18 +51,23 @@ def constant_encode(images: Tensor, n_steps: int) -> Tensor:
 
 
 def _check_steps(n_steps: int) -> None:
+    if not isinstance(n_steps, int):
+        raise ValueError(f"n_steps must be a whole number, got {n_steps!r}")
     if n_steps < 1:
         raise ValueError(f"n_steps must be at least 1, got {n_steps}")
 
 
 def _check_grey_values(images: Tensor) -> None:
+    if not isinstance(images, Tensor):
+        raise ValueError(f"images must be a torch tensor, got {type(images).__name__}")
     if not images.is_floating_point():
         raise ValueError(f"images must be floating point in [0, 1], got {images.dtype}")
     if images.numel() == 0:
         return
     low, high = images.aminmax()
-    # Written so that nan fails too.
-    if not (low >= 0 and high <= 1):
+    if low.isnan():
+        raise ValueError("images must lie in [0, 1], got NaN")
+    if low < 0 or high > 1:
         raise ValueError(
             f"images must lie in [0, 1] to serve as firing probabilities, "
             f"got values from {low.item():.4g} to {high.item():.4g}; "

@@ -3,12 +3,22 @@
 import math
 from statistics import NormalDist
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def firing_rate(spikes: Tensor) -> Tensor:
-    """Mean over time: spikes ``[T, N, K]`` to rates ``[N, K]``, spikes per step in [0, 1]."""
+    """Mean over time: spikes ``[T, N, K]`` to rates ``[N, K]``, spikes per step in [0, 1].
+
+    Raises:
+        ValueError: ``spikes`` hold no step or are no floating point numbers.
+    """
+    if spikes.dim() < 1 or len(spikes) == 0 or not spikes.is_floating_point():
+        raise ValueError(
+            "spikes must be floating point, time first, with at least one step, "
+            f"got {_told(spikes)}"
+        )
     return spikes.mean(dim=0)
 
 
@@ -24,7 +34,11 @@ def rate_mse(rate: Tensor, labels: Tensor) -> Tensor:
 
     Returns:
         A scalar, the mean over all N times K entries.
+
+    Raises:
+        ValueError: The shapes do not fit, or a label is not one of K classes.
     """
+    _check_labels(rate, labels)
     target = F.one_hot(labels, rate.shape[1]).to(rate.dtype)
     return F.mse_loss(rate, target)
 
@@ -44,16 +58,39 @@ def rate_cross_entropy(rate: Tensor, labels: Tensor, *, gain: float = 10.0) -> T
         A scalar in nats, the mean over images.
 
     Raises:
-        ValueError: ``gain`` is not positive.
+        ValueError: ``gain`` is not positive, the shapes do not fit, or a label is
+            not one of K classes.
     """
     if not gain > 0:
         raise ValueError(f"gain must be greater than 0, got {gain}")
+    _check_labels(rate, labels)
     return F.cross_entropy(gain * rate, labels)
 
 
 def predict(rate: Tensor) -> Tensor:
-    """The class whose neuron fires most, ``[N, K]`` to ``[N]``; ties go to the lowest number."""
+    """The class whose neuron fires most, ``[N, K]`` to ``[N]``; ties go to the lowest number.
+
+    Raises:
+        ValueError: ``rate`` is not ``[N, K]``; spikes go through :func:`firing_rate` first.
+    """
+    if rate.dim() != 2:
+        raise ValueError(f"rate must be [N, K], spikes per step, got {_told(rate)}")
     return rate.argmax(dim=1)  # torch returns the first of equal maxima
+
+
+def _told(tensor: Tensor) -> str:
+    return f"{tensor.dtype} of shape {list(tensor.shape)}"
+
+
+def _check_labels(rate: Tensor, labels: Tensor) -> None:
+    """Refuse what PyTorch would stretch, or stumble over, without naming it."""
+    if rate.dim() != 2:
+        raise ValueError(f"rate must be [N, K], got {_told(rate)}")
+    if labels.shape != rate.shape[:1] or labels.dtype != torch.int64:
+        raise ValueError(f"labels must be int64 of shape [{len(rate)}], got {_told(labels)}")
+    if len(labels) and not (labels.min() >= 0 and labels.max() < rate.shape[1]):
+        low, high = labels.min().item(), labels.max().item()
+        raise ValueError(f"labels must lie in 0..{rate.shape[1] - 1}, got {low} to {high}")
 
 
 def accuracy_interval(

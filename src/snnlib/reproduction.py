@@ -47,7 +47,13 @@ def find_preset(name: str) -> Any:
 
 
 def planned_runs(claims: Iterable[Claim], n_seeds: int) -> list[Any]:
-    """Every configuration that the claims ask for, each once, seeds 0 to ``n_seeds`` - 1."""
+    """Every configuration that the claims ask for, each once, seeds 0 to ``n_seeds`` - 1.
+
+    Raises:
+        ValueError: ``n_seeds`` is below 1.
+    """
+    if n_seeds < 1:
+        raise ValueError(f"seeds must be at least 1, got {n_seeds}")
     runs: list[Any] = []
     for seed in range(n_seeds):
         for claim in claims:
