@@ -361,8 +361,9 @@ def test_the_execution_cache_is_emptied_when_a_version_changes(tmp_path, monkeyp
 
 def test_no_file_names_a_machine_or_a_registry():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout
-    registry = "/" + r"simple\b"  # in two parts, or this line would look like such an address
-    wrong = re.compile(r"(?<![\w.:/~])/(?:home|root|work)/\w|index-url|" + registry)
+    # Put together from parts, or these lines would look like such an address themselves.
+    registry = "|".join(("index" + "-url", "/" + r"simple\b"))
+    wrong = re.compile(r"(?<![\w.:/~])/(?:home|root|work)/\w|" + registry)
     for name in listed.splitlines():
         path = ROOT / name
         if path.suffix in {".toml", ".txt", ".yml", ".cfg", ".sh", ""} and "vendor" not in name:
