@@ -5,10 +5,12 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import rotate
 
 from snnlib import assembly, engines
 from snnlib.assembly import log_softmax_mse, softmax_mse, stream_seed, sum_of_squares
-from snnlib.augment import shift_images
+from snnlib.augment import shift_images, warp_images
 from snnlib.data import ImageSet, load_mnist
 from snnlib.encoding import poisson_encode
 from snnlib.experiments import CLAIMS, PRESETS, ExperimentConfig, run_experiment
@@ -360,6 +362,37 @@ def test_black_enters_where_a_shifted_image_left():
     images = torch.ones(20, 1, 6, 6)
     shifted = shift_images(images, 1, generator=torch.Generator().manual_seed(0))
     assert set(shifted.sum(dim=(1, 2, 3)).tolist()) <= {36.0, 30.0, 25.0}
+
+
+def test_turned_images_are_those_of_torchvision():
+    images = torch.rand(20, 1, 9, 9)
+    turned = warp_images(images, 90, 0, generator=torch.Generator().manual_seed(0))
+    shares = torch.rand((4, 20), generator=torch.Generator().manual_seed(0))[0] * 2 - 1
+    for image, ours, share in zip(images, turned, shares.tolist(), strict=True):
+        theirs = rotate(image, 90 * share, InterpolationMode.BILINEAR)
+        assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+def test_a_stretched_image_has_as_much_less_ink_as_it_is_sampled_wider():
+    # Without a turn the determinant of the sampling grid is (1 + across)(1 + down).
+    rows, columns = torch.meshgrid(torch.arange(41) - 20, torch.arange(41) - 20, indexing="ij")
+    blob = torch.exp(-(rows**2 + columns**2) / 20.0).expand(30, 1, 41, 41)
+    warped = warp_images(blob, 0, 0.3, generator=torch.Generator().manual_seed(1))
+    _, across, down, _ = torch.rand((4, 30), generator=torch.Generator().manual_seed(1)) * 2 - 1
+    ratio = (warped.sum(dim=(1, 2, 3)) / blob.sum(dim=(1, 2, 3))).double()
+    expected = 1 / ((1 + 0.3 * across) * (1 + 0.3 * down)).double()
+    assert torch.allclose(ratio, expected, rtol=5e-3)
+
+
+def test_an_image_is_left_alone_if_no_warp_is_asked_for():
+    images = torch.rand(3, 1, 9, 9)
+    assert warp_images(images, 0, 0) is images
+    tiny = warp_images(images, 1e-4, 1e-6, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(tiny, images, atol=1e-3)
+    with pytest.raises(ValueError, match="degrees"):
+        warp_images(images, -1, 0)
+    with pytest.raises(ValueError, match="zoom"):
+        warp_images(images, 0, 1.0)
 
 
 def test_log_softmax_with_mse_punishes_the_perfect_answer():

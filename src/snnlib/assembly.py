@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnlib.augment import shift_images
+from snnlib.augment import shift_images, warp_images
 from snnlib.data import Batches, ImageSet, load_mnist, make_loader, split_validation
 from snnlib.distributed import Group
 from snnlib.engines import Noise, choose_engine, make_network, make_respond
@@ -31,18 +31,27 @@ def stream_seed(seed: int, epoch: int, purpose: str) -> int:
 
 @dataclass
 class TrainingBatches:
-    """Training batches of the current epoch, shifted and shown on a progress bar if asked for."""
+    """Training batches of the current epoch, moved at random as the settings ask.
+
+    ``moves`` decides how far; ``progress`` shows a bar if there is one.
+    """
 
     batches: Batches
-    shift_pixels: int
-    shifts: torch.Generator
+    config: ExperimentConfig
+    moves: torch.Generator
     progress: Progress | None
     epoch: int = 0
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         shown = self.batches if self.progress is None else self.progress(self.batches, self.epoch)
         for images, labels in shown:
-            yield shift_images(images, self.shift_pixels, generator=self.shifts), labels
+            yield self.moved(images), labels
+
+    def moved(self, images: Tensor) -> Tensor:
+        """Images ``[N, 1, 28, 28]`` shifted, turned and stretched."""
+        config = self.config
+        images = shift_images(images, config.shift_pixels, generator=self.moves)
+        return warp_images(images, config.rotate_degrees, config.zoom, generator=self.moves)
 
 
 @dataclass
@@ -83,7 +92,7 @@ class Run:
         assert self.training.batches.generator is not None
         seed = self.config.seed
         self.training.batches.generator.manual_seed(stream_seed(seed, epoch, "order"))
-        self.training.shifts.manual_seed(stream_seed(seed, epoch, "shift"))
+        self.training.moves.manual_seed(stream_seed(seed, epoch, "shift"))
         self.noise.restart(stream_seed(seed, epoch, "encode"))
 
 
@@ -112,7 +121,7 @@ def prepare_run(
         network=network,
         respond=_respond_as_one_of(group, make_respond(config, network, noise, engine), noise),
         noise=noise,
-        training=TrainingBatches(batches, config.shift_pixels, torch.Generator(), progress),
+        training=TrainingBatches(batches, config, torch.Generator(), progress),
         validation=None if validation is None else make_loader(validation, config.batch_size),
         test=make_loader(test, config.batch_size),
         loss=LOSSES[config.loss],

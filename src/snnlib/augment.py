@@ -34,3 +34,43 @@ def shift_images(
     image = torch.arange(n_images, device=images.device)[:, None, None]
     padded = F.pad(images, [n_pixels] * 4)[:, 0]
     return padded[image, rows[:, :, None], columns[:, None, :]].unsqueeze(1)
+
+
+def warp_images(
+    images: Tensor,
+    degrees: float,
+    zoom: float,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Turn, stretch and slant each image a little; black comes in from the edge.
+
+    Args:
+        images: ``[N, 1, H, W]``, grey values in [0, 1].
+        degrees: Largest turn, to either side.
+        zoom: Largest stretch of width and of height, and largest slant: 0.1 is a tenth.
+        generator: Source of randomness; on the CPU, or on the device of ``images``.
+
+    Returns:
+        Warped images in the shape of ``images``; the same ones if nothing is asked for.
+
+    Raises:
+        ValueError: ``degrees`` is negative, or ``zoom`` outside [0, 1).
+    """
+    if degrees < 0:
+        raise ValueError(f"degrees must be at least 0, got {degrees}")
+    if not 0 <= zoom < 1:
+        raise ValueError(f"zoom must lie in [0, 1), got {zoom}")
+    if degrees == 0 and zoom == 0:
+        return images
+    at = images.device if generator is None else generator.device
+    draw = torch.rand((4, len(images)), generator=generator, device=at).to(images.device) * 2 - 1
+    angle = draw[0] * (degrees * torch.pi / 180)
+    across, down, slant = 1 + zoom * draw[1], 1 + zoom * draw[2], zoom * draw[3]
+    zero = torch.zeros_like(angle)
+    rows = [
+        torch.stack([angle.cos() * across, slant - angle.sin(), zero], dim=1),
+        torch.stack([angle.sin(), angle.cos() * down, zero], dim=1),
+    ]
+    grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False).clamp(0, 1)

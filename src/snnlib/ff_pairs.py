@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnlib.encoding import poisson_encode
@@ -77,22 +76,6 @@ def measure_and_loss(
         lambda rate: config.gain * goodness(rate, config.goodness),
         lambda g_pos, g_neg: forward_forward_loss(g_pos, g_neg, config.theta, scale=config.scale),
     )
-
-
-def warp_images(images: Tensor, degrees: float, zoom: float, generator: torch.Generator) -> Tensor:
-    """Turn every image by up to ``degrees`` and stretch it by up to the share ``zoom``."""
-    if degrees == 0 and zoom == 0:
-        return images
-    draw = torch.rand((4, len(images)), generator=generator, device=images.device) * 2 - 1
-    angle = draw[0] * (degrees * torch.pi / 180)
-    across, down, shear = 1 + zoom * draw[1], 1 + zoom * draw[2], zoom * draw[3]
-    zero = torch.zeros_like(angle)
-    rows = [
-        torch.stack([angle.cos() * across, shear - angle.sin(), zero], dim=1),
-        torch.stack([angle.sin(), angle.cos() * down, zero], dim=1),
-    ]
-    grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False).clamp(0, 1)
 
 
 def overlay_for(config: FFConfig, generator: torch.Generator) -> Callable[[Tensor, Tensor], Tensor]:

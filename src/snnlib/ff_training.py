@@ -8,9 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from snnlib.augment import shift_images
+from snnlib.augment import shift_images, warp_images
 from snnlib.data import ImageSet, load_mnist, split_validation
-from snnlib.ff_pairs import Rule, warp_images
+from snnlib.ff_pairs import Rule
 from snnlib.ff_presets import FFConfig
 from snnlib.ff_rules import RULES
 
@@ -108,7 +108,7 @@ def learn_epoch(run: FFRun, training: ImageSet, progress: Progress | None = None
 def _learn_batch(run: FFRun, images: Tensor, labels: Tensor) -> Tensor:
     config, generator = run.config, run.generator
     images = shift_images(images, config.shift_pixels, generator=generator)
-    images = warp_images(images, config.rotate_degrees, config.zoom, generator)
+    images = warp_images(images, config.rotate_degrees, config.zoom, generator=generator)
     return run.rule.learn(run.network, images, labels, config, generator, run.only)
 
 

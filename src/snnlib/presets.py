@@ -106,6 +106,15 @@ def _convolutional() -> list[ExperimentConfig]:
         _CSNN,
         _CSNN.but("csnn-best", "How far does a better recipe get, honestly?", epochs=20, **_RECIPE),
         _CSNN.but(
+            "csnn-warp",
+            "With small turns and stretches besides the shifts: does it pass 99.5 %?",
+            claim="csnn-best",
+            epochs=24,
+            rotate_degrees=10.0,
+            zoom=0.1,
+            **_RECIPE,
+        ),
+        _CSNN.but(
             "csnn-16",
             "How far does a quarter of the channels get, in minutes and honestly?",
             claim="csnn-small",

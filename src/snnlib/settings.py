@@ -35,7 +35,8 @@ class ExperimentConfig:
         picked on the test set) or ``"honest"`` (50,000 and 10,000 for validation;
         the test set is looked at once). ``limit`` and ``test_limit`` take only so
         many training and test images. ``shift_pixels`` moves each training image
-        at random by up to so many pixels. ``normalise`` subtracts 0.1307 and
+        at random by up to so many pixels; ``rotate_degrees`` and ``zoom`` turn and
+        stretch it, see ``snnlib.augment``. ``normalise`` subtracts 0.1307 and
         divides by 0.3081, as the third post did. ``schedule`` moves the learning
         rate after each batch; with ``"one_cycle"``, ``lr`` is its peak.
 
@@ -78,6 +79,8 @@ class ExperimentConfig:
     max_grad_norm: float | None = None
     weight_std: float | None = None
     shift_pixels: int = 0
+    rotate_degrees: float = 0.0
+    zoom: float = 0.0
     normalise: bool = False
     neuron: str = "spiking"
     anytime_steps: int | None = None
@@ -111,6 +114,10 @@ class ExperimentConfig:
             raise ValueError(f"tau must be greater than 1 step, got {self.tau}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
+        if not self.rotate_degrees >= 0:
+            raise ValueError(f"rotate_degrees must be at least 0, got {self.rotate_degrees}")
+        if not 0 <= self.zoom < 1:
+            raise ValueError(f"zoom must lie in [0, 1), got {self.zoom}")
         self._check_combinations()
 
     def _check_combinations(self) -> None:
