@@ -375,8 +375,8 @@ def test_turned_images_are_those_of_torchvision():
 
 def test_a_stretched_image_has_as_much_less_ink_as_it_is_sampled_wider():
     # Without a turn the determinant of the sampling grid is (1 + across)(1 + down).
-    rows, columns = torch.meshgrid(torch.arange(41) - 20, torch.arange(41) - 20, indexing="ij")
-    blob = torch.exp(-(rows**2 + columns**2) / 20.0).expand(30, 1, 41, 41)
+    rows, columns = torch.meshgrid(torch.arange(71) - 35, torch.arange(71) - 35, indexing="ij")
+    blob = torch.exp(-(rows**2 + columns**2) / 50.0).expand(30, 1, 71, 71)
     warped = warp_images(blob, 0, 0.3, generator=torch.Generator().manual_seed(1))
     _, across, down, _ = torch.rand((4, 30), generator=torch.Generator().manual_seed(1)) * 2 - 1
     ratio = (warped.sum(dim=(1, 2, 3)) / blob.sum(dim=(1, 2, 3))).double()
