@@ -79,6 +79,19 @@ def test_a_damaged_cache_is_noticed_and_rebuilt(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [name]  # no temporary file left
 
 
+def test_damaged_packaged_data_ask_for_a_new_installation(tmp_path, monkeypatch):
+    class Damaged:
+        def joinpath(self, *names):
+            return self
+
+        def read_bytes(self):
+            return b"no xz file"
+
+    monkeypatch.setattr(data.resources, "files", lambda package: Damaged())
+    with pytest.raises(OSError, match=r"ubyte.xz is damaged; reinstall snnlib"):
+        data._ensure_unpacked(tmp_path / next(iter(data.SHA256)))
+
+
 def test_two_processes_may_unpack_at_once(tmp_path):
     code = (
         "from snnlib.data import load_mnist; import sys;"
@@ -94,7 +107,7 @@ def test_two_processes_may_unpack_at_once(tmp_path):
 
 
 def test_bad_requests_are_refused_by_name(training, tmp_path):
-    with pytest.raises(ValueError, match=r"limit must lie in 1..10000, got 10001"):
+    with pytest.raises(ValueError, match=r"limit must be a whole number in 1..10000, got 10001"):
         load_mnist(train=False, limit=10_001)
     with pytest.raises(ValueError, match=r"n must lie in 1..9, got 10"):
         split_validation(small_set(), 10, torch.Generator())

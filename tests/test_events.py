@@ -13,7 +13,7 @@ from spikingjelly.activation_based import surrogate as sj_surrogate
 
 from snnlib import events
 from snnlib.events import poisson_linear_lif, poisson_spikes
-from snnlib.neurons import IFParameters, LIFParameters, simulate_if
+from snnlib.neurons import IFParameters, LIFParameters, simulate_if, simulate_lif
 from snnlib.surrogate import ATan, Sigmoid
 
 SETTINGS = [  # n_images, n_outputs, n_steps, neuron
@@ -86,8 +86,8 @@ def test_gradients_equal_float64_autograd(n_images, n_outputs, n_steps, neuron, 
     )
     (rate * weights_of_rates).sum().backward()
     currents = poisson_spikes(images, n_steps, seed=4).double() @ exact_weight.T + exact_bias
-    # simulate_if asks the neuron how it charges, so it runs LIF neurons too
-    exact = simulate_if(currents, neuron, surrogate).spikes.mean(0)
+    simulate = simulate_lif if isinstance(neuron, LIFParameters) else simulate_if
+    exact = simulate(currents, neuron, surrogate).spikes.mean(0)
     (exact * weights_of_rates).sum().backward()
 
     for ours, theirs in ((weight.grad, exact_weight.grad), (bias.grad, exact_bias.grad)):
@@ -168,12 +168,14 @@ def test_images_of_any_shape_and_an_empty_batch():
         ({"weight": torch.zeros(10, 90, dtype=torch.float64)}, "weight"),
         ({"bias": torch.zeros(9)}, "bias"),
         ({"n_steps": 0}, "n_steps"),
+        ({"seed": 1.5}, "seed must be a whole number, got 1.5"),
+        ({"first_index": -1}, "first_index"),
     ],
 )
 def test_bad_values_are_refused_by_name(change, name):
     good = {"images": torch.zeros(1, 90), "weight": torch.zeros(10, 90), "n_steps": 5}
     with pytest.raises(ValueError, match=name):
-        poisson_linear_lif(neuron=LIFParameters(), seed=0, **(good | change))
+        poisson_linear_lif(neuron=LIFParameters(), **(good | {"seed": 0} | change))
 
 
 def test_a_first_compilation_is_announced_once(caplog, monkeypatch):

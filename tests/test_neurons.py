@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -79,3 +81,42 @@ def test_impossible_constants_and_empty_input_are_refused():
         IFParameters(v_threshold=0.0, v_reset=None)
     with pytest.raises(ValueError, match=r"currents must be \[T, ...\]"):
         simulate_lif(torch.zeros(0, 3), LIFParameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tau": "2"}, r"tau must be a finite number, got '2'"),
+        ({"tau": math.inf}, "tau must be a finite number, got inf"),
+        ({"v_threshold": math.nan}, "v_threshold must be a finite number, got nan"),
+        ({"v_reset": -math.inf}, "v_reset must be a finite number, got -inf"),
+        ({"decay_input": "no"}, "decay_input must be True or False, got 'no'"),
+    ],
+)
+def test_constants_that_no_neuron_can_have_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        LIFParameters(**settings)
+
+
+def test_a_potential_of_another_shape_is_not_stretched():
+    one, three = torch.tensor(0.0), torch.zeros(3)
+    for step, neuron in ((lif_step, LIFParameters()), (if_step, IFParameters())):
+        with pytest.raises(ValueError, match=r"v must have the shape \[3\] of the input, got \[\]"):
+            step(three, one, neuron)
+        with pytest.raises(ValueError, match=r"current must be a torch tensor, got 1.5"):
+            step(1.5, one, neuron)
+    with pytest.raises(ValueError, match=r"v_initial must have the shape \[\] of the input"):
+        simulate_lif(three, LIFParameters(), v_initial=three)
+
+
+def test_if_and_lif_neurons_are_not_taken_for_each_other():
+    one = torch.zeros(1)
+    without, leaky = IFParameters(), LIFParameters()
+    for run in (lambda: lif_step(one, one, without), lambda: simulate_lif(one, without)):
+        with pytest.raises(ValueError, match="neuron must be LIFParameters, got IFParameters"):
+            run()
+    for run in (lambda: if_step(one, one, leaky), lambda: simulate_if(one, leaky)):
+        with pytest.raises(
+            ValueError, match="neuron must be IFParameters, without a leak, got LIF"
+        ):
+            run()

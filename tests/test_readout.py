@@ -73,6 +73,8 @@ def test_interval_reaches_exactly_zero_and_one():
 def test_impossible_counts_are_refused():
     with pytest.raises(ValueError, match=r"n_correct must lie in 0..64, got 65"):
         accuracy_interval(65, 64)
+    with pytest.raises(ValueError, match=r"n_correct must be a whole number, got 1\.5"):
+        accuracy_interval(1.5, 5)
     with pytest.raises(ValueError, match="n_images must be at least 1, got 0"):
         accuracy_interval(0, 0)
     with pytest.raises(ValueError, match="confidence must lie between 0 and 1, got 95"):

@@ -173,8 +173,8 @@ def cache_folder() -> Path:
 
 def _balanced_indices(labels: Tensor, limit: int) -> Tensor:
     """The first images of each class, in their original order; classes differ by one at most."""
-    if not 1 <= limit <= len(labels):
-        raise ValueError(f"limit must lie in 1..{len(labels)}, got {limit}")
+    if not isinstance(limit, int) or not 1 <= limit <= len(labels):
+        raise ValueError(f"limit must be a whole number in 1..{len(labels)}, got {limit}")
     # Rank every image within its class; taking the lowest ranks first balances them.
     rank = torch.empty_like(labels)
     for label in labels.unique():
@@ -188,7 +188,10 @@ def _ensure_unpacked(path: Path) -> None:
     if path.exists() and _sha256(path.read_bytes()) == SHA256[path.name]:
         return
     packed = resources.files("snnlib").joinpath("mnist", path.name + ".xz").read_bytes()
-    content = lzma.decompress(packed)
+    try:
+        content = lzma.decompress(packed)
+    except lzma.LZMAError:
+        content = b""
     if _sha256(content) != SHA256[path.name]:
         raise OSError(f"the packaged file {path.name}.xz is damaged; reinstall snnlib")
     try:

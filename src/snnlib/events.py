@@ -134,6 +134,10 @@ def _checked(images: Tensor, n_steps: int) -> Tensor:
 
 def _encode(grey: Tensor, n_steps: int, seed: int, first_index: int) -> _Words:
     """Draw the spikes of a batch."""
+    if not isinstance(seed, int):
+        raise ValueError(f"seed must be a whole number, got {seed!r}")
+    if not isinstance(first_index, int) or first_index < 0:
+        raise ValueError(f"first_index must be a whole number of at least 0, got {first_index!r}")
     n_images, n_blocks = len(grey), -(-n_steps // STEPS)
     starts = np.empty(n_images + 1, np.int64)
     if event_bits.count_grey(grey.numpy(), starts):

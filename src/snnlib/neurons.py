@@ -11,6 +11,7 @@ The integrate-and-fire neuron (IF) charges without a leak: H[t] = V[t-1] + X[t].
 The state is passed in and handed back, because here it is the subject.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,6 +34,8 @@ class IFParameters:
     detach_reset: bool = False
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            _check_constant(name, value)
         if self.v_reset is not None and not self.v_threshold > self.v_reset:
             raise ValueError(
                 f"v_threshold must be above v_reset={self.v_reset}, got {self.v_threshold}"
@@ -77,12 +80,41 @@ class LIFParameters(IFParameters):
         return v - (v - self.v_rest) / self.tau + current
 
 
+def _check_constant(name: str, value: object) -> None:
+    """Refuse what the comparisons after it would stumble over, or let pass."""
+    if name in ("detach_reset", "decay_input"):
+        allowed, fits = "True or False", isinstance(value, bool)
+    else:
+        allowed = "a finite number"
+        fits = isinstance(value, int | float) and math.isfinite(value)
+    if not fits and not (name == "v_reset" and value is None):
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+
+
 class LIFTrace(NamedTuple):
     """What a run leaves behind: H, S and V, each ``[T, ...]``."""
 
     charged: Tensor
     spikes: Tensor
     v: Tensor
+
+
+def _check_neuron(neuron: IFParameters, leaks: bool) -> None:
+    """IF and LIF neurons share their shape, not their law."""
+    if not isinstance(neuron, IFParameters) or isinstance(neuron, LIFParameters) != leaks:
+        wanted = "LIFParameters" if leaks else "IFParameters, without a leak"
+        raise ValueError(f"neuron must be {wanted}, got {neuron!r}")
+
+
+def _check_state(v: Tensor, current: Tensor, name: str = "v") -> None:
+    """Refuse a potential that PyTorch would stretch to the input, or the input to it."""
+    for called, value in (("current", current), (name, v)):
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{called} must be a torch tensor, got {value!r}")
+    if v.shape != current.shape:
+        raise ValueError(
+            f"{name} must have the shape {list(current.shape)} of the input, got {list(v.shape)}"
+        )
 
 
 def _step(
@@ -109,7 +141,12 @@ def lif_step(
 
     Returns:
         H[t], S[t] and V[t], each in the shape of ``current``.
+
+    Raises:
+        ValueError: ``v`` has another shape, or ``neuron`` does not leak.
     """
+    _check_neuron(neuron, leaks=True)
+    _check_state(v, current)
     return _step(current, v, neuron, surrogate)
 
 
@@ -117,6 +154,8 @@ def if_step(
     current: Tensor, v: Tensor, neuron: IFParameters, surrogate: ATan | Sigmoid = ATan()
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Advance IF neurons by one time step; as :func:`lif_step`, without the leak."""
+    _check_neuron(neuron, leaks=False)
+    _check_state(v, current)
     return _step(current, v, neuron, surrogate)
 
 
@@ -131,6 +170,7 @@ def _simulate(
             f"currents must be [T, ...] with T of at least 1, got {tuple(currents.shape)}"
         )
     v = torch.full_like(currents[0], neuron.v_rest) if v_initial is None else v_initial
+    _check_state(v, currents[0], "v_initial")
     charged_steps, spike_steps, v_steps = [], [], []
     for current in currents:
         charged, spikes, v = _step(current, v, neuron, surrogate)
@@ -159,8 +199,10 @@ def simulate_lif(
         A trace of H, S and V, each in the shape of ``currents``.
 
     Raises:
-        ValueError: ``currents`` holds no time step.
+        ValueError: ``currents`` holds no time step, ``v_initial`` has another shape,
+            or ``neuron`` does not leak.
     """
+    _check_neuron(neuron, leaks=True)
     return _simulate(currents, neuron, surrogate, v_initial)
 
 
@@ -171,6 +213,7 @@ def simulate_if(
     v_initial: Tensor | None = None,
 ) -> LIFTrace:
     """Run IF neurons over all time steps; as :func:`simulate_lif`, without the leak."""
+    _check_neuron(neuron, leaks=False)
     return _simulate(currents, neuron, surrogate, v_initial)
 
 

@@ -1,6 +1,7 @@
 """From output spikes to rates, losses, predictions and an honest accuracy."""
 
 import math
+from numbers import Integral
 from statistics import NormalDist
 
 import torch
@@ -109,6 +110,9 @@ def accuracy_interval(
     Raises:
         ValueError: A count is impossible or ``confidence`` is not in (0, 1).
     """
+    for name, count in (("n_correct", n_correct), ("n_images", n_images)):
+        if not isinstance(count, Integral):
+            raise ValueError(f"{name} must be a whole number, got {count!r}")
     if n_images < 1:
         raise ValueError(f"n_images must be at least 1, got {n_images}")
     if not 0 <= n_correct <= n_images:

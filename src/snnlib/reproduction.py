@@ -28,7 +28,7 @@ def find(name: str, known: Mapping[str, Any], kind: str) -> Any:
     """
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     offer = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
     raise UnknownNameError(f"there is no {kind} {name!r}; {offer}")
 
