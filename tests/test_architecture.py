@@ -77,7 +77,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         "scan",
         "steady",
     },
-    "ff_pairs": {"encoding", "ff_labels", "ff_layers", "ff_presets", "forward_forward", "readout"},
+    "ff_pairs": {
+        "encoding",
+        "ff_goodness",
+        "ff_labels",
+        "ff_layers",
+        "ff_presets",
+        "forward_forward",
+        "readout",
+    },
     "ff_heads": {
         "ff_goodness",
         "ff_labels",

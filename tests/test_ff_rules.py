@@ -5,13 +5,20 @@ from dataclasses import replace
 import pytest
 import torch
 from test_ff_experiments import TINY, toy_images
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from snnlib.claims import CLAIMS
 from snnlib.ff_conv import ClassLayer
-from snnlib.ff_goodness import class_goodness, goodness
+from snnlib.ff_goodness import class_goodness, goodness, peer_spread
 from snnlib.ff_layers import GREY_LEVEL, PoissonLayer
-from snnlib.ff_presets import COMPARED_PRESETS, FF_CHOICES, GOOD_PRESETS, FFConfig
+from snnlib.ff_pairs import Lesson, wrong_labels
+from snnlib.ff_presets import (
+    COMPARED_PRESETS,
+    FF_CHOICES,
+    GOOD_PRESETS,
+    TRIED_PRESETS,
+    FFConfig,
+)
 from snnlib.ff_rules import RULES
 from snnlib.ff_training import count_correct, prepare_ff, train_ff
 from snnlib.forward_forward import first_layer_goodness, learn_from, overlay_labels
@@ -24,6 +31,8 @@ SMALL = {
     "goodness": {},
     "relu": {"cell": "relu", "length": 4.0, "theta": 2.0, "scale": 1.0, "gain": 1.0},
     "poisson": {"encoding": "poisson", "n_steps": 8},
+    "label again": {"label_again": True},
+    "peer": {"peer": 1.0},
     "two-pass": {"rule": "two-pass"},
     "neutral-head": {"rule": "neutral-head"},
     "bptt": {"rule": "bptt"},
@@ -273,6 +282,7 @@ def test_compared_presets_differ_from_the_good_one_only_where_their_question_say
         "ff-neutral-head": {"rule"},
         "ff-goodness-10": set(),
         "ff-poisson": {"encoding", "n_steps"},
+        "ff-steady-16": {"n_steps"},
         "ff-relu-500": {"cell", "n_steps", "length", "theta", "scale", "gain"},
     }
     for name, differs in allowed.items():
@@ -284,9 +294,59 @@ def test_compared_presets_differ_from_the_good_one_only_where_their_question_say
         assert preset.shift_pixels == good["shift_pixels"]
 
 
-def test_every_compared_preset_is_part_of_a_claim_or_a_wider_form_of_one():
+def test_each_idea_that_was_tried_changes_one_setting():
+    base = vars(TRIED_PRESETS["ff-try-base"])
+    for name, preset in TRIED_PRESETS.items():
+        found = {key for key in base if vars(preset)[key] != base[key]} - {"name", "question"}
+        assert len(found) == (name != "ff-try-base")
+    assert set(CLAIMS["ff-tried"].presets) == set(TRIED_PRESETS)
+
+
+def test_every_compared_preset_is_part_of_a_claim():
     claimed = {preset for claim in CLAIMS.values() for preset in claim.presets}
-    assert set(COMPARED_PRESETS) - claimed == {"ff-conv-wide"}
-    for name, preset in COMPARED_PRESETS.items():
-        assert preset.claim in CLAIMS
+    for name, preset in {**COMPARED_PRESETS, **GOOD_PRESETS}.items():
+        assert name in claimed
         assert find_preset(name) is preset
+
+
+def test_with_the_label_again_every_layer_sees_it_and_still_learns_alone():
+    config, images = small("goodness", label_again=True, hidden=(20, 30)), toy_images(6, 2)
+    run = prepare_ff(config, 100)
+    assert [layer.linear.in_features for layer in run.network.layers] == [784, 30]
+    marked, (first, second) = overlay_labels(images.images, images.labels), run.network.layers
+    rate, handed = run.network.step(first, marked)
+    assert torch.equal(handed[:, :10], one_hot(images.labels, 10).float())
+    assert torch.equal(handed[:, 10:], rate.detach())
+    again, top = run.network.step(second, handed)
+    assert torch.equal(top[:, :10], handed[:, :10])
+    again.sum().backward()
+    assert first.linear.weight.grad is None
+    assert second.linear.weight.grad.abs().sum() > 0
+    run.rule.learn(run.network, images.images, images.labels, config, run.generator, None)
+    assert first.linear.weight.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match="label_again=True needs rule='goodness'"):
+        small("goodness", label_again=True, hand_over="spikes")
+
+
+def test_peer_normalisation_adds_the_variance_of_mean_rates_to_the_loss():
+    rate = torch.tensor([[0.0, 0.5, 1.0], [0.0, 0.5, 0.0]], dtype=torch.float64)
+    assert peer_spread(rate).item() == pytest.approx(((0 - 1 / 3) ** 2 + 2 * (1 / 6) ** 2) / 3)
+    assert peer_spread(torch.eye(4)).item() == 0.0  # each fires for one image of four
+    images = toy_images(6, 2)
+    losses = []
+    for peer in (0.0, 2.0):
+        config = small("goodness", peer=peer, negatives="random", hidden=(20,))
+        run = prepare_ff(config, 100)
+        losses.append(
+            run.rule.learn(
+                run.network, images.images, images.labels, config, run.generator, None
+            ).item()
+        )
+    run.generator.manual_seed(config.seed)
+    wrong = wrong_labels(
+        run.network, Lesson(images.images, images.labels, config, run.generator, None)
+    )
+    both = torch.cat([images.images, images.images])
+    shown = overlay_labels(both, torch.cat([images.labels, wrong]))
+    spread = peer_spread(run.network(shown)[0]).item()
+    assert losses[1] - losses[0] == pytest.approx(2.0 * spread, rel=1e-4)

@@ -151,6 +151,10 @@ _ALL += [
     for row, (test, training) in enumerate(_FORWARD_FORWARD, start=1)
 ]
 
+_TRIED = (
+    "base mean threshold soft random all label peer layerwise spikes "
+    "T4 T16 T50 tau4 low high still wide deep"
+)
 _FAULTS = ("state", "softplus", "label", "norm", "scale")
 _ALL += [
     Claim(
@@ -169,7 +173,7 @@ _ALL += [
     Claim(
         "ff-good",
         "Forward-Forward with spikes, every fault mended and an honest test.",
-        ("ff-good-500", "ff-long-500"),
+        ("ff-good-500", "ff-long-500", "ff-long-1000"),
         post=4,
         test_accuracy=56.4,
         training_accuracy=78.79,
@@ -203,8 +207,14 @@ _ALL += [
     Claim(
         "ff-poisson",
         "Forward-Forward works on Poisson spikes as well.",
-        ("ff-poisson",),
+        ("ff-poisson", "ff-steady-16"),
         minutes=13.0,
+    ),
+    Claim(
+        "ff-tried",
+        "What the literature offers Forward-Forward, one change at a time, 8 epochs each.",
+        tuple(f"ff-try-{name}" for name in _TRIED.split()),
+        minutes=3.0,
     ),
     Claim(
         "ff-conv",

@@ -4,11 +4,10 @@ All are :class:`ForwardForwardLayer`. What changes is the neuron, and, for Poiss
 input, how the layer next to the image counts its spikes.
 """
 
-from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snnlib.encoding import poisson_encode
 from snnlib.events import poisson_linear_lif
@@ -18,6 +17,7 @@ from snnlib.readout import firing_rate
 from snnlib.scan import lif_scan
 from snnlib.steady import steady_rate
 
+N_LABELS = 10  # pixels that hold the label
 GREY_LEVEL = 0.33  # root mean square of the pixels of a typical MNIST image
 
 
@@ -82,6 +82,15 @@ class PoissonLayer(ForwardForwardLayer):
         return poisson_linear_lif(images, weight, self.n_steps, self.neuron, seed=seed, bias=bias)
 
 
+class LabelledNetwork(ForwardForwardNetwork):
+    """Every layer is shown the label, the first ``N_LABELS`` of its inputs, and hands it on."""
+
+    def step(self, layer: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """As without labels; what the next layer is given begins with them."""
+        rate, handed = super().step(layer, inputs)
+        return rate, torch.cat([inputs.flatten(1)[:, :N_LABELS], handed], dim=1)
+
+
 class LinkedLayer(ForwardForwardLayer):
     """The same layer without the cut: its error travels on to the layer below."""
 
@@ -109,7 +118,9 @@ def make_layer(
 
 def make_layers(config: FFConfig, noise: torch.Generator) -> list[ForwardForwardLayer]:
     """Fresh layers 784 - hidden; with Poisson input the first one draws spikes from ``noise``."""
-    layers = [make_layer(config, a, b) for a, b in pairwise((784, *config.hidden))]
+    again = N_LABELS if config.label_again else 0
+    below = (784, *(width + again for width in config.hidden))
+    layers = [make_layer(config, *sizes) for sizes in zip(below, config.hidden, strict=False)]
     if draws_in_first_layer(config):
         first = PoissonLayer(
             784, config.hidden[0], config.n_steps, config.neuron, noise, config.length
@@ -126,4 +137,5 @@ def draws_in_first_layer(config: FFConfig) -> bool:
 
 def build_network(config: FFConfig, noise: torch.Generator) -> ForwardForwardNetwork:
     """Fresh Forward-Forward layers, with weights from torch's global generator."""
-    return ForwardForwardNetwork(make_layers(config, noise), config.hand_over)
+    kind = LabelledNetwork if config.label_again else ForwardForwardNetwork
+    return kind(make_layers(config, noise), config.hand_over)

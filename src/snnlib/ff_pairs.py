@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snnlib.encoding import poisson_encode
+from snnlib.ff_goodness import peer_spread
 from snnlib.ff_labels import draw_likely_wrong_labels, draw_wrong_labels, overlay_labels
 from snnlib.ff_layers import build_network, draws_in_first_layer
 from snnlib.ff_presets import FFConfig
@@ -115,7 +116,12 @@ def learn_pairs(network: ForwardForwardNetwork, lesson: Lesson) -> tuple[Tensor,
     positive, negative = overlay(images, labels), overlay(images, wrong)
     both = torch.cat([positive, negative], dim=1 if positive.dim() == 3 else 0)
     measure, loss = measure_and_loss(config)
-    return learn_from(network, both, lambda rate: loss(*measure(rate).chunk(2)), only)
+
+    def objective(rate: Tensor) -> Tensor:
+        value = loss(*measure(rate).chunk(2))
+        return value + config.peer * peer_spread(rate) if config.peer else value
+
+    return learn_from(network, both, objective, only)
 
 
 def answers_by_goodness(

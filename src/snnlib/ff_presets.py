@@ -36,6 +36,8 @@ class FFConfig:
     gain: float = 20.0
     negatives: str = "likely"  # to the first layer; or "likely-all" to all layers, or "random"
     sharpness: float = 1.0
+    peer: float = 0.0  # weight of the peer normalisation in the loss; 0 switches it off
+    label_again: bool = False  # shown to every layer, not only to the first
     together: bool = True  # all layers at once, or one after another
     hand_over: str = "rate"  # or "spikes"
     encoding: str = "constant"  # or "poisson"
@@ -63,6 +65,11 @@ class FFConfig:
                 raise ValueError(f"{name} must be one of {offer}, got {getattr(self, name)!r}")
         if not self.together and self.rule not in ("goodness", "class-wise"):
             raise ValueError(f"together=False needs layers without a head, got rule={self.rule!r}")
+        if self.label_again and (self.rule, self.hand_over) != ("goodness", "rate"):
+            raise ValueError(
+                "label_again=True needs rule='goodness' and hand_over='rate', "
+                f"got {self.rule!r} and {self.hand_over!r}"
+            )
 
     @property
     def neuron(self) -> LIFParameters:
@@ -169,7 +176,14 @@ GOOD_PRESETS: dict[str, FFConfig] = {
             epochs=100,
             scale=3.0,
         ),
-        replace(_GOOD, name="ff-good", hidden=(2000, 2000), epochs=150),
+        replace(
+            _GOOD,
+            name="ff-long-1000",
+            question="The softer loss, 100 epochs and twice the neurons: does it reach 99 %?",
+            hidden=(1000, 1000),
+            epochs=100,
+            scale=3.0,
+        ),
     ]
 }
 
@@ -236,21 +250,48 @@ COMPARED_PRESETS: dict[str, FFConfig] = {
             n_steps=16,
         ),
         _variant(
+            "ff-poisson",
+            "ff-steady-16",
+            "As many steps of a steady image: do the dice of ff-poisson help, or its steps?",
+            n_steps=16,
+        ),
+        _variant(
             "ff-conv",
             "ff-conv",
             "Convolutions and a dense layer, each learning alone: how good?",
             **_CONV,
         ),
-        _variant(
-            "ff-conv",
-            "ff-conv-wide",
-            "Convolutions and a dense layer with twice the channels: does width help?",
-            **_CONV | {"hidden": (40, 160), "dense": (1000,)},
-        ),
     ]
+}
+# What the literature offers, one change at a time, in a quarter of the epochs.
+_TRIED: dict[str, tuple[str, dict[str, Any]]] = {
+    "base": ("The recipe itself in 8 epochs: what must an idea beat?", {}),
+    "mean": ("Goodness from rates instead of squared rates?", {"goodness": "mean"}),
+    "threshold": ("Each image against a threshold (Hinton 2022)?", {"theta": 2.0}),
+    "soft": ("A loss that bends half as sharply?", {"scale": 3.0}),
+    "random": ("Wrong labels at random?", {"negatives": "random"}),
+    "all": ("Wrong labels that all layers confuse?", {"negatives": "likely-all"}),
+    "label": ("The label shown to every layer?", {"label_again": True}),
+    "peer": ("Peer normalisation (Hinton 2022)?", {"peer": 1.0}),
+    "layerwise": ("One layer after the other, 8 epochs each?", {"together": False}),
+    "spikes": ("Spikes handed up step by step instead of rates?", {"hand_over": "spikes"}),
+    "T4": ("Half the time steps?", {"n_steps": 4}),
+    "T16": ("Twice the time steps?", {"n_steps": 16}),
+    "T50": ("Six times the time steps?", {"n_steps": 50}),
+    "tau4": ("A slower membrane?", {"tau": 4.0}),
+    "low": ("Half the threshold?", {"v_threshold": 0.5}),
+    "high": ("Twice the threshold?", {"v_threshold": 2.0}),
+    "still": ("Images that are not shifted?", {"shift_pixels": 0}),
+    "wide": ("Twice the neurons?", {"hidden": (1000, 1000)}),
+    "deep": ("A third layer?", {"hidden": (500, 500, 500)}),
+}
+TRIED_PRESETS: dict[str, FFConfig] = {
+    f"ff-try-{name}": _variant("ff-tried", f"ff-try-{name}", question, epochs=8, **settings)
+    for name, (question, settings) in _TRIED.items()
 }
 FF_PRESETS: dict[str, FFConfig | PostConfig] = {
     **POST_PRESETS,
     **GOOD_PRESETS,
     **COMPARED_PRESETS,
+    **TRIED_PRESETS,
 }
