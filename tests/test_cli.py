@@ -10,6 +10,7 @@ import pytest
 from snnlib import environment
 from snnlib.claims import CLAIMS
 from snnlib.cli import main
+from snnlib.ff_presets import FF_PRESETS
 from snnlib.flags import make_parser, with_flags
 from snnlib.presets import PRESETS
 from snnlib.records import load_checkpoint, load_weights, read_ledger
@@ -173,7 +174,7 @@ def test_help_teaches_with_examples(capsys):
     assert stop.value.code == 0
     printed = capsys.readouterr().out
     assert "snnlib train fc-quick" in printed
-    assert all(name in printed for name in PRESETS)
+    assert all(name in printed for name in {**PRESETS, **FF_PRESETS})
 
 
 def test_the_command_line_starts_without_torch():

@@ -143,6 +143,8 @@ def checked_by_nbval(notebook: Notebook) -> Iterator[str]:
     for i in loose:
         if not any(asserts(cell.source) for cell in cells[i : i + 4]):
             yield f"{name(cells[i])} is not compared, and no assert follows within three cells"
+        if any("not run yet" in str(output) for output in cells[i].outputs):
+            yield f"{name(cells[i])} says 'not run yet', which goes stale unless it is compared"
     for cell in cells:
         if unknown := tags(cell) - KNOWN_TAGS:
             yield f"{name(cell)} has tags {sorted(unknown)}; known are {sorted(KNOWN_TAGS)}"

@@ -251,4 +251,6 @@ def _share(n_images: int, work: Callable[[int, int, int], object]) -> None:
 @functools.cache
 def _say_so_once() -> None:
     if not event_kernels.forward.signatures:
-        _log.info("compiling the event kernels (on first use only; numba keeps the result)")
+        _log.info(
+            "event kernels: compiled on first use, which takes a minute, and loaded from then on"
+        )

@@ -1,6 +1,7 @@
 """The flags of the command line and the settings they stand for."""
 
 import argparse
+import textwrap
 from dataclasses import fields, replace
 from typing import Any
 
@@ -38,7 +39,10 @@ changed by a flag; the spellings of the posts work too:
   snnlib train fc -resume runs/fc-post-s0.ckpt
   torchrun --nproc-per-node=2 -m snnlib train fc     two processes share each batch
 
-Presets: """
+Presets:
+"""
+# Those of Forward-Forward are known by their claims: their settings would load torch.
+_NAMES = dict.fromkeys([*PRESETS, *(name for claim in CLAIMS.values() for name in claim.presets)])
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -52,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = _adder(commands)
     add("doctor", "is everything installed as it should be?")
-    _add_train(add("train", "train a preset", _TRAIN_HELP + ", ".join(PRESETS)))
+    _add_train(add("train", "train a preset", _TRAIN_HELP + _wrapped(", ".join(_NAMES))))
     _add_reproduce(add("reproduce", "repeat the claims of the posts"))
     shown = add("ledger", "show every recorded run")
     shown.add_argument("--json", action="store_true", help="one line of JSON per run")
@@ -74,6 +78,10 @@ def _adder(commands: Any) -> Any:
         return command
 
     return add
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 79, break_on_hyphens=False)
 
 
 def _add_train(command: argparse.ArgumentParser) -> None:

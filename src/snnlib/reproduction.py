@@ -127,7 +127,7 @@ def summary(records: Sequence[RunRecord]) -> str:
         return str(records[0].result)
     percents = [100 * record.result.accuracy for record in records]
     return (
-        f"{statistics.mean(percents):.2f} % (sd {statistics.stdev(percents):.2f}, "
+        f"{statistics.mean(percents):.2f}% (sd {statistics.stdev(percents):.2f}, "
         f"{len(percents)} seeds, {records[0].n_test} images each)"
     )
 
