@@ -252,7 +252,7 @@ COMPARED_PRESETS: dict[str, FFConfig] = {
         _variant(
             "ff-poisson",
             "ff-steady-16",
-            "As many steps of a steady image: do the dice of ff-poisson help, or its steps?",
+            "As many steps as ff-poisson, of a steady image: is it the steps that help?",
             n_steps=16,
         ),
         _variant(
