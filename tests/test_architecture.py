@@ -71,6 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ff_layers": {
         "encoding",
         "events",
+        "ff_goodness",
         "ff_presets",
         "forward_forward",
         "readout",
@@ -122,7 +123,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "readout",
         "records",
     },
-    "assembly": {"augment", "data", "distributed", "engines", "presets", "readout", "training"},
+    "assembly": {
+        "augment",
+        "data",
+        "distributed",
+        "engines",
+        "environment",
+        "presets",
+        "readout",
+        "training",
+    },
     "reproduction": {"claims", "ff_experiments", "presets", "readout", "records"},
     "experiments": {
         "anytime",

@@ -16,6 +16,7 @@ from snnlib.augment import shift_images, warp_images
 from snnlib.data import Batches, ImageSet, load_mnist, make_loader, split_validation
 from snnlib.distributed import Group
 from snnlib.engines import Noise, choose_engine, make_network, make_respond
+from snnlib.environment import pick_device
 from snnlib.presets import ExperimentConfig
 from snnlib.readout import rate_cross_entropy, rate_mse
 from snnlib.training import History, Respond
@@ -104,7 +105,7 @@ def prepare_run(
     group: Group,
 ) -> Run:
     group.check_batch_size(config.batch_size)
-    device = _pick_device(group.device(config.device))
+    device = torch.device(pick_device(group.device(config.device)))
     engine = choose_engine(config, device)
     training, validation, test = _image_sets(config, device, training_images, test_images)
     network = make_network(config).to(device)
@@ -147,18 +148,6 @@ def _respond_as_one_of(group: Group, respond: Respond, noise: Noise) -> Respond:
         return group.gather(respond(images[asked])[:n_ours], len(images))
 
     return respond_together
-
-
-def _pick_device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device must be auto, cpu, cuda, cuda:0 ..., got {name!r}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={name!r} was asked for, but torch sees no GPU; try device='cpu'")
-    return device
 
 
 def _image_sets(

@@ -51,6 +51,25 @@ def device_name(device: str) -> str:
     return f"{device} ({_processor()})"
 
 
+def pick_device(name: str) -> str:
+    """The device that a setting names, for torch; ``"auto"`` takes a GPU if there is one.
+
+    Raises:
+        ValueError: There is no such device, or torch sees no GPU.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device must be auto, cpu, cuda, cuda:0 ..., got {name!r}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={name!r} was asked for, but torch sees no GPU; try device='cpu'")
+    return name
+
+
 def has_bfloat16_instructions() -> bool | None:
     """Whether this processor computes in bfloat16 itself; ``None`` where nobody can tell.
 

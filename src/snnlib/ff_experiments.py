@@ -1,10 +1,8 @@
 """Forward-Forward runs by name: settings in, one complete record out."""
 
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -208,12 +206,7 @@ def _judge_post(
 def _stamp(
     config: FFConfig | PostConfig, protocol: str, training: ImageSet, test: ImageSet
 ) -> dict[str, Any]:
-    """What was run on which images, when, where and with which code.
-
-    Apart from ``experiments``, to do without SpikingJelly.
-    """
-    commit, dirty = environment.commit()
-    now = datetime.now(UTC)
+    """What was run on which images, when, where and with which code."""
     return {
         "claim": config.claim,
         "preset": config.name,
@@ -223,13 +216,7 @@ def _stamp(
         "seed": config.seed,
         "data_source": test.source.replace(" test set", ""),
         "n_training": len(training),
-        "id": f"{config.name}-{protocol}-s{config.seed}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}",
-        "versions": environment.versions(),
-        "commit": commit,
-        "dirty": dirty,
-        "device": environment.device_name(config.device),
-        "threads": torch.get_num_threads(),
-        "finished": now.isoformat(timespec="seconds"),
+        **environment.stamp(config.name, protocol, config.seed, config.device),
     }
 
 
@@ -246,7 +233,7 @@ def run_ff_experiment(
     Raises:
         ValueError: A row of the post is asked to resume; it is over in minutes.
     """
-    config = replace(config, device=_pick_device(config.device))
+    config = replace(config, device=environment.pick_device(config.device))
     if config.device != "cpu":
         torch.set_float32_matmul_precision("high")
     if isinstance(config, FFConfig):
@@ -255,9 +242,3 @@ def run_ff_experiment(
         raise ValueError(f"resume is not for {config.name!r}, a row of the post; leave it out")
     used = ("weights", "training_images", "test_images")
     return run_post(config, **{name: options[name] for name in used if name in options})[1]
-
-
-def _pick_device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name

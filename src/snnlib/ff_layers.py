@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from snnlib.encoding import poisson_encode
 from snnlib.events import poisson_linear_lif
+from snnlib.ff_goodness import normalise_length
 from snnlib.ff_presets import FFConfig
 from snnlib.forward_forward import ForwardForwardLayer, ForwardForwardNetwork
 from snnlib.readout import firing_rate
@@ -83,12 +84,17 @@ class PoissonLayer(ForwardForwardLayer):
 
 
 class LabelledNetwork(ForwardForwardNetwork):
-    """Every layer is shown the label, the first ``N_LABELS`` of its inputs, and hands it on."""
+    """Every layer is shown the label, the first ``N_LABELS`` of its inputs, and hands it on.
+
+    The rates beside it are brought to the length of an image first: else the label's
+    share of the input would tell how good the layer below found the image.
+    """
 
     def step(self, layer: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """As without labels; what the next layer is given begins with them."""
         rate, handed = super().step(layer, inputs)
-        return rate, torch.cat([inputs.flatten(1)[:, :N_LABELS], handed], dim=1)
+        label = inputs.flatten(1)[:, :N_LABELS]
+        return rate, torch.cat([label, normalise_length(handed, GREY_LEVEL)], dim=1)
 
 
 class LinkedLayer(ForwardForwardLayer):

@@ -1,5 +1,6 @@
 """Forward-Forward training on tensors that stay on one device: epochs, scores, and resuming."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -101,8 +102,13 @@ def learn_epoch(run: FFRun, training: ImageSet, progress: Progress | None = None
         run.scheduler.step()
         if run.judged is not run.network:
             _follow(run.judged, run.network, run.config.averaging)
+    losses = torch.stack(history).mean(dim=0).tolist()
+    if not all(map(math.isfinite, losses)):
+        raise FloatingPointError(
+            f"the training loss became {losses}; a smaller lr is the usual cure"
+        )
     run.n_done += 1
-    return cast(list[float], torch.stack(history).mean(dim=0).tolist())
+    return cast(list[float], losses)
 
 
 def _learn_batch(run: FFRun, images: Tensor, labels: Tensor) -> Tensor:
