@@ -87,16 +87,25 @@ def test_surrogate_slopes_equal_spikingjelly(ours):
     torch.testing.assert_close(ours.derivative(x.detach()), x.grad)
 
 
+def lively(network):
+    """The network in evaluation mode, with weights so strong that every layer fires."""
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight *= 4.0
+    return network.eval()
+
+
 @pytest.mark.parametrize("build", [FullyConnectedSNN, lambda: ConvSNN(4), SmallConvSNN])
 def test_a_network_gives_the_same_answer_when_asked_twice(build):
-    torch.manual_seed(0)
-    network = build().eval()
+    network = lively(build())
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     sequence = constant_encode(images, 6)
     with torch.no_grad():
         first, second = network(sequence), network(sequence)
+        unreset = network.layers(sequence)  # goes on where the last run has left the potentials
     assert first.shape == (6, 3, 10)
     assert torch.equal(first, second)
+    assert not torch.equal(first, unreset)
 
 
 def test_fully_connected_network_is_one_linear_map_and_our_lif():
@@ -117,7 +126,7 @@ def test_fully_connected_network_is_one_linear_map_and_our_lif():
 
 def test_single_and_multi_step_mode_agree():
     torch.manual_seed(2)
-    network = SmallConvSNN().eval()
+    network = lively(SmallConvSNN())
     sequence = poisson_encode(
         torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(4)),
         8,

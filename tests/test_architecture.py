@@ -53,7 +53,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "event_kernels": {"event_bits", "lanes"},
     "faults": {"neurons", "surrogate"},
     "sparse": {"lanes", "sparse_kernels"},
-    "ff_presets": {"neurons"},
+    "ff_settings": {"neurons"},
+    "ff_presets": {"ff_settings"},
     "fused": {"fused_kernels", "lanes", "neurons", "scan", "sparse", "surrogate"},
     "theory": {"neurons"},
     "training": {"metrics", "readout"},
@@ -159,6 +160,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "training",
     },
     "cli": {
+        "checkpoints",
         "claims",
         "distributed",
         "environment",

@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from snnlib import environment
 from snnlib.claims import CLAIMS
-from snnlib.cli import main
+from snnlib.cli import _without_resume, main
 from snnlib.ff_presets import FF_PRESETS
 from snnlib.flags import make_parser, with_flags
 from snnlib.presets import PRESETS
@@ -32,6 +33,15 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_training(tmp_path,
         out, err = capsys.readouterr()
         assert f"snnlib: {flag} must name a place that can be written to, got" in err
         assert "epoch" not in out
+    assert main(["train", "fc-quick", "--out-dir", str(tmp_path), "--ledger", str(tmp_path)]) == 1
+    assert f"--ledger must name a place that can be written to, got {tmp_path}" in (
+        capsys.readouterr().err
+    )
+
+
+def test_the_way_on_leaves_out_the_file_that_a_run_came_from():
+    words = ["train", "fc", "-resume", "old.ckpt", "--resume=older.ckpt", "-b", "20"]
+    assert _without_resume(words) == ["train", "fc", "-b", "20"]
 
 
 def test_no_seed_at_all_is_refused(capsys):
@@ -138,6 +148,22 @@ def test_a_run_with_changed_settings_does_not_answer_the_claim(small, tmp_path, 
     assert not is_recorded(PRESETS["fc"], records)
     row = next(row for row in claim_rows(records) if row["claim"] == "fc")
     assert row["ours, post's protocol"] == "-"
+
+
+def test_a_seed_that_was_run_twice_counts_once():
+    (record,) = records_of(CLAIMS["csnn-small"], read_ledger(), "honest")
+    again = replace(record, id="again")
+    other = replace(record, id="other", seed=7, settings={**record.settings, "seed": 7})
+    found = records_of(CLAIMS["csnn-small"], [record, other, again], "honest")
+    assert sorted(r.id for r in found) == ["again", "other"]
+
+
+def test_a_setting_unknown_to_an_old_record_had_its_default():
+    (record,) = records_of(CLAIMS["csnn-small"], read_ledger(), "honest")
+    older = {name: value for name, value in record.settings.items() if name != "zoom"}
+    older = replace(record, settings=older)
+    assert is_recorded(PRESETS["csnn-16"], [older])
+    assert not is_recorded(replace(PRESETS["csnn-16"], zoom=0.1), [older])
 
 
 def test_reproduce_runs_what_is_missing_records_it_and_is_then_done(tmp_path, capsys, monkeypatch):

@@ -92,6 +92,20 @@ def test_a_bad_setting_is_refused_by_name(setting, value):
         replace(PRESETS["fc"], **{setting: value})
 
 
+@pytest.mark.parametrize(
+    ("preset", "changes", "message"),
+    [
+        ("fc", {"engine": "events", "amp": "bfloat16"}, "engine='events' needs amp='off'"),
+        ("csnn", {"engine": "fused", "amp": "float16"}, "engine='fused' needs amp"),
+        ("csnn", {"tau": 5.0}, "tau is not for network='csnn'"),
+        ("fc", {"rule": "last_step", "engine": "spikingjelly"}, "need engine='torch'"),
+    ],
+)
+def test_a_setting_that_would_be_ignored_is_refused(preset, changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(PRESETS[preset], **changes)
+
+
 def test_a_soft_spike_needs_the_fully_connected_network():
     with pytest.raises(ValueError, match="spike"):
         replace(PRESETS["csnn"], spike="soft")

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from snnlib import ff_experiments, ff_training
+from snnlib import ff_experiments, ff_post, ff_training
 from snnlib.data import ImageSet
-from snnlib.ff_experiments import FF_PRESETS, FFConfig, PostConfig, run_ff_experiment
+from snnlib.ff_experiments import FF_PRESETS, FFConfig, run_ff_experiment
 from snnlib.ff_post import train_post
 from snnlib.ff_presets import POST_PRESETS
 from snnlib.ff_training import train_ff
@@ -136,11 +136,22 @@ def test_a_row_of_the_post_runs_and_describes_itself(changes):
     assert record.extra["n_training_looked_at"] == 64
 
 
-def test_the_post_feeds_the_next_layer_what_the_last_update_saw():
-    images = toy_images(64, 3)
-    network = train_post(replace(TOY_ROW, n_updates=3), images)
-    assert [tuple(layer.weight.shape) for layer in network.layers] == [(30, 784), (10, 30)]
-    assert isinstance(network.config, PostConfig)
+def test_the_post_feeds_the_next_layer_what_the_last_update_saw(monkeypatch):
+    asked, answered = [], []
+    one_layer = ff_post.PostNetwork.pair_of_rates
+
+    def watched(self, number, positive, negative, generator):
+        asked.append((number, positive, negative))
+        answered.append(one_layer(self, number, positive, negative, generator))
+        return answered[-1]
+
+    monkeypatch.setattr(ff_post.PostNetwork, "pair_of_rates", watched)
+    train_post(replace(TOY_ROW, n_updates=3), toy_images(64, 3))
+    assert [number for number, *_ in asked] == [0, 0, 0, 1, 1, 1]
+    for _, positive, negative in asked[3:]:
+        assert torch.equal(positive, answered[2][0])
+        assert torch.equal(negative, answered[2][1])
+    assert not torch.equal(answered[1][0], answered[2][0])  # other dice at each update
 
 
 def test_the_output_layer_of_row_eight_is_silent_and_so_learns_nothing():

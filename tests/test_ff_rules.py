@@ -18,6 +18,7 @@ from snnlib.ff_presets import (
     GOOD_PRESETS,
     TRIED_PRESETS,
     FFConfig,
+    PostConfig,
 )
 from snnlib.ff_rules import RULES
 from snnlib.ff_training import count_correct, prepare_ff, train_ff
@@ -353,3 +354,45 @@ def test_peer_normalisation_adds_the_variance_of_mean_rates_to_the_loss():
     shown = overlay_labels(both, torch.cat([images.labels, wrong]))
     spread = peer_spread(run.network(shown)[0]).item()
     assert losses[1] - losses[0] == pytest.approx(2.0 * spread, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"scale": 0.0}, "scale must be greater than 0, got 0"),
+        ({"averaging": 1.5}, r"averaging must lie in \[0, 1\), got 1.5"),
+        ({"peer": -1.0}, "peer must be at least 0, got -1"),
+        ({"hidden": ()}, "hidden must name the width of one layer"),
+        ({"tau": 1.0}, "tau must be greater than 1 step"),
+        ({"rule": "bptt", "encoding": "poisson"}, "encoding must be 'constant' with rule='bptt'"),
+        ({"rule": "class-wise", "cell": "relu"}, "cell must be 'lif' with rule='class-wise'"),
+        ({"rule": "two-pass", "hand_over": "spikes"}, "hand_over must be 'rate'"),
+        ({"cell": "relu", "encoding": "poisson"}, "encoding='poisson' needs cell='lif'"),
+    ],
+)
+def test_settings_that_break_a_run_or_would_be_ignored_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        FFConfig("x", "?", **changes)
+
+
+def test_faults_of_the_post_are_spelt_right_or_refused():
+    for name in ("surrogate", "loss", "goodness", "prediction"):
+        with pytest.raises(ValueError, match=f"{name} must be one of .*, got 'odd'"):
+            PostConfig("x", "?", **{name: "odd"})
+
+
+def test_a_loss_that_is_no_number_ends_the_run_at_once():
+    config, training = small("relu", epochs=3, negatives="random"), toy_images(40, 1)
+    run = prepare_ff(config, len(training))
+    with torch.no_grad():
+        run.network.layers[0].linear.bias.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="the training loss became"):
+        train_ff(config, training, run=run)
+    assert run.n_done == 0
+
+
+def test_layers_one_after_another_count_all_their_epochs():
+    assert small("goodness", together=False, epochs=8).n_epochs == 16
+    assert small("goodness", epochs=8).n_epochs == 8

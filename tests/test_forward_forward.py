@@ -350,3 +350,15 @@ def test_taking_turns_on_one_membrane_makes_the_negative_fire_on_the_positives_c
         rates.append([rate.item() for rate in pair])
     assert rates[0] == [0.5, 0.5]
     assert rates[1] == [0.0, 1.0]
+
+
+def test_shapes_that_torch_would_stretch_are_refused():
+    with pytest.raises(ValueError, match=r"g_neg must be \[5\] as g_pos, got \[1\]"):
+        forward_forward_loss(torch.ones(5), torch.ones(1))
+    with pytest.raises(ValueError, match="scale must be greater than 0, got 0"):
+        forward_forward_loss(torch.ones(5), torch.ones(5), scale=0)
+    generator = torch.Generator().manual_seed(0)
+    with pytest.raises(ValueError, match=r"labels must be \[5\], got \[1\]"):
+        draw_likely_wrong_labels(torch.ones(5, 10), torch.zeros(1, dtype=torch.int64), generator)
+    with pytest.raises(ValueError, match=r"images must be \[N, 1, H, W\], got \[5, 784\]"):
+        overlay_labels(torch.ones(5, 784), torch.zeros(5, dtype=torch.int64))

@@ -10,7 +10,7 @@ from torch.nn import functional
 from snnlib.encoding import constant_encode
 from snnlib.fused import conv_snn_rate, norm_if_pool
 from snnlib.networks import ConvSNN, SmallConvSNN
-from snnlib.neurons import IFParameters, simulate_if
+from snnlib.neurons import IFParameters, LIFParameters, simulate_if
 
 NEURONS = [
     IFParameters(),
@@ -117,6 +117,23 @@ def test_one_and_two_threads_give_the_same_bits():
 def test_shapes_that_do_not_fit_are_refused(shape):
     with pytest.raises(ValueError, match="currents"):
         norm_if_pool(torch.zeros(shape), nn.BatchNorm2d(16), IFParameters(), 4)
+
+
+def test_what_the_kernels_would_misread_is_refused():
+    x, norm = torch.zeros(1, 1, 4, 4, 16), nn.BatchNorm2d(16)
+    with pytest.raises(ValueError, match="currents must be float32 on the CPU, got torch"):
+        norm_if_pool(x.double(), norm, IFParameters(), 1)
+    with pytest.raises(ValueError, match="neuron must be IFParameters, without a leak"):
+        norm_if_pool(x, norm, LIFParameters(), 1)
+    with pytest.raises(ValueError, match="n_steps must be at least 1, got 0"):
+        norm_if_pool(x, norm, IFParameters(), 0)
+
+
+def test_a_norm_with_momentum_zero_keeps_its_statistics():
+    norm = nn.BatchNorm2d(16, momentum=0.0).train()
+    norm_if_pool(torch.randn(1, 2, 4, 4, 16), norm, IFParameters(), 2)
+    assert torch.equal(norm.running_mean, torch.zeros(16))
+    assert torch.equal(norm.running_var, torch.ones(16))
 
 
 @pytest.mark.parametrize(("make", "gain"), [(lambda: ConvSNN(channels=64), 1), (SmallConvSNN, 6)])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from snnlib.encoding import poisson_encode
-from snnlib.neurons import LIFParameters, simulate_lif
+from snnlib.neurons import IFParameters, LIFParameters, simulate_lif
 from snnlib.theory import (
     firing_rate_curve,
     first_spike_step,
@@ -31,6 +31,24 @@ def test_potential_below_threshold_follows_the_closed_form(neuron):
 def test_first_spike_by_hand():
     # tau = 2, X = 1.5: V goes 0.75, then 1.125 >= 1, so the second step fires.
     assert first_spike_step(torch.tensor(1.5), LIFParameters(tau=2.0)).item() == 2.0
+
+
+def test_an_input_of_tau_fires_at_once_in_any_precision():
+    # V[1] = X / tau = 1, the threshold itself.
+    for tau in range(2, 60):
+        for kind in (torch.float32, torch.float64):
+            step = first_spike_step(torch.tensor(float(tau), dtype=kind), LIFParameters(tau=tau))
+            assert step.item() == 1.0
+            assert step.dtype == kind
+
+
+def test_questions_without_an_answer_are_refused():
+    with pytest.raises(ValueError, match="current must be floating point"):
+        first_spike_step(torch.tensor(2), LIFParameters())
+    with pytest.raises(ValueError, match="neuron must be LIFParameters"):
+        first_spike_step(torch.ones(1), IFParameters())
+    with pytest.raises(ValueError, match="n_sigma must be at least 0, got -2"):
+        poisson_rate_interval(torch.ones(1), 5, n_sigma=-2)
 
 
 @pytest.mark.parametrize("neuron", NEURONS, ids=str)

@@ -57,7 +57,7 @@ def warp_images(
     Raises:
         ValueError: ``degrees`` is negative, or ``zoom`` outside [0, 1).
     """
-    if degrees < 0:
+    if not degrees >= 0:
         raise ValueError(f"degrees must be at least 0, got {degrees}")
     if not 0 <= zoom < 1:
         raise ValueError(f"zoom must lie in [0, 1), got {zoom}")

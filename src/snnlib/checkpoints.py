@@ -6,6 +6,7 @@ when it is complete.
 
 import os
 import secrets
+import tempfile
 import warnings
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
@@ -19,6 +20,26 @@ from torch import Tensor
 FORMAT = "snnlib checkpoint 1"
 
 Address = str | os.PathLike[str]
+
+
+def check_writable(flag: str, file: Path) -> None:
+    """Refuse a place that cannot be written to, before the training and not after it.
+
+    Args:
+        flag: What the place was asked for with, say ``--ledger``.
+        file: To be written later; made by nobody here, and left as it is if it is there.
+
+    Raises:
+        ValueError: Its folder cannot be made or written to, or the file cannot be opened.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+        if file.exists():
+            file.open("r+b").close()
+    except OSError as error:
+        raise ValueError(f"{flag} must name a place that can be written to, got {file}") from error
 
 
 def save_checkpoint(path: Address, state: Mapping[str, Any]) -> None:

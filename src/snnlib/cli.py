@@ -12,7 +12,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,11 +73,12 @@ def train(options: argparse.Namespace, words: Sequence[str]) -> int:
     checkpoint = _checkpoint_of(config, options.out_dir)
     resume = checkpoint if options.go_on and checkpoint.exists() else options.resume
     ledger = Path(options.ledger or Path(options.out_dir) / "ledger.jsonl")
+    before = _age(checkpoint)
     try:
         _run_and_record(config, options, resume, ledger)
     except KeyboardInterrupt as stop:
-        begun = checkpoint.exists() and not (options.resume or options.go_on)
-        again = [*words, "-resume", str(checkpoint)] if begun else words
+        begun = _age(checkpoint) != before and not options.go_on
+        again = [*_without_resume(words), "-resume", str(checkpoint)] if begun else words
         _say_how_to_go_on("Go on with", again)
         return _exit_code(stop)
     return 0
@@ -170,6 +170,7 @@ def _run_and_record(
     config: Any, options: argparse.Namespace, resume: str | Path | None, ledger: Path
 ) -> None:
     """Run, print a line per epoch, and add the record to a ledger."""
+    from snnlib.checkpoints import check_writable
     from snnlib.distributed import joined
     from snnlib.environment import keep_freed_memory
     from snnlib.experiments import run_experiment
@@ -179,8 +180,9 @@ def _run_and_record(
     if _speaks():
         print(f"{config.name}: {config.question}", flush=True)
     checkpoint = _checkpoint_of(config, options.out_dir)
-    _check_writable("--out-dir", checkpoint.parent)
-    _check_writable("--ledger", ledger.parent)
+    if _speaks():  # the others write nothing, and have no voice to refuse with
+        check_writable("--out-dir", checkpoint)
+        check_writable("--ledger", ledger)
     with joined(config.device) as group:
         record = run_experiment(
             config,
@@ -218,25 +220,22 @@ def _run_side_by_side(missing: Sequence[Any], options: argparse.Namespace, ledge
     )
 
 
-def _check_writable(flag: str, folder: Path) -> None:
-    """Refuse a folder before the training, not after it.
-
-    Raises:
-        ValueError: The folder cannot be made, or nothing can be written into it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"{flag} must name a place that can be written to, got {folder}"
-        ) from error
-
-
 def _checkpoint_of(config: Any, out_dir: str) -> Path:
     protocol = getattr(config, "protocol", "own")
     return Path(out_dir) / f"{config.name}-{protocol}-s{config.seed}.ckpt"
+
+
+def _age(file: Path) -> int | None:
+    return file.stat().st_mtime_ns if file.exists() else None
+
+
+def _without_resume(words: Sequence[str]) -> list[str]:
+    """The words of a command without the file that it went on from."""
+    kept = [word for word in words if not word.startswith(("-resume=", "--resume="))]
+    for flag in ("-resume", "--resume"):
+        while flag in kept:
+            del kept[kept.index(flag) : kept.index(flag) + 2]
+    return kept
 
 
 def _ledger_of_claims(options: argparse.Namespace) -> Path:
@@ -276,7 +275,7 @@ def _reporter(config: Any, log_dir: str | None) -> Any:
     write = tensorboard_writer(log_dir) if log_dir else None
 
     def report(epoch: Epoch) -> None:
-        texts = [f"epoch {epoch.number}/{getattr(config, 'epochs', '?')}"]
+        texts = [f"epoch {epoch.number}/{getattr(config, 'n_epochs', '?')}"]
         for name in ("training", *epoch.evaluation):
             low, high = epoch[name].interval
             texts.append(

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -173,7 +174,7 @@ def cache_folder() -> Path:
 
 def _balanced_indices(labels: Tensor, limit: int) -> Tensor:
     """The first images of each class, in their original order; classes differ by one at most."""
-    if not isinstance(limit, int) or not 1 <= limit <= len(labels):
+    if not isinstance(limit, Integral) or not 1 <= limit <= len(labels):
         raise ValueError(f"limit must be a whole number in 1..{len(labels)}, got {limit}")
     # Rank every image within its class; taking the lowest ranks first balances them.
     rank = torch.empty_like(labels)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from snnlib.encoding import constant_encode, poisson_encode
 from snnlib.faults import last_step_rate, run_neurons
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
-from snnlib.neurons import IFParameters, LIFParameters, simulate_if, simulate_lif
+from snnlib.neurons import LIFParameters, parameters_of, simulate_if, simulate_lif
 from snnlib.presets import ExperimentConfig
 from snnlib.readout import firing_rate
 
@@ -174,24 +174,16 @@ def where_time_begins(config: ExperimentConfig, network: nn.Module, engine: str)
     return next(i for i, layer in enumerate(layers) if isinstance(layer, BaseNode))
 
 
-def neuron_parameters(layer: Any) -> IFParameters:
-    """The constants of a SpikingJelly neuron layer in our own words."""
-    common = {"v_threshold": layer.v_threshold, "v_reset": layer.v_reset}
-    if hasattr(layer, "tau"):
-        return LIFParameters(**common, tau=layer.tau, decay_input=layer.decay_input)
-    return IFParameters(**common)
-
-
 def run_by_scan(layer: Any, currents: Tensor) -> Tensor:
     """Currents ``[T, ...]`` into a SpikingJelly neuron layer, all steps in one pass, to spikes."""
     from snnlib.scan import if_scan, lif_scan
 
-    neuron = neuron_parameters(layer)
+    neuron = parameters_of(layer)
     return (lif_scan if isinstance(neuron, LIFParameters) else if_scan)(currents, neuron)
 
 
 def _run_by_torch(layer: Any, currents: Tensor) -> Tensor:
-    neuron = neuron_parameters(layer)
+    neuron = parameters_of(layer)
     if isinstance(neuron, LIFParameters):
         return simulate_lif(currents, neuron).spikes
     return simulate_if(currents, neuron).spikes

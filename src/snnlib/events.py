@@ -21,6 +21,7 @@ import functools
 import logging
 import math
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -134,9 +135,9 @@ def _checked(images: Tensor, n_steps: int) -> Tensor:
 
 def _encode(grey: Tensor, n_steps: int, seed: int, first_index: int) -> _Words:
     """Draw the spikes of a batch."""
-    if not isinstance(seed, int):
+    if not isinstance(seed, Integral):
         raise ValueError(f"seed must be a whole number, got {seed!r}")
-    if not isinstance(first_index, int) or first_index < 0:
+    if not isinstance(first_index, Integral) or first_index < 0:
         raise ValueError(f"first_index must be a whole number of at least 0, got {first_index!r}")
     n_images, n_blocks = len(grey), -(-n_steps // STEPS)
     starts = np.empty(n_images + 1, np.int64)

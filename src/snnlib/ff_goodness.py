@@ -90,7 +90,14 @@ def forward_forward_loss(
 
     Returns:
         A scalar; the mean over all N differences, or all 2 N images.
+
+    Raises:
+        ValueError: The two are not equally many, or ``scale`` is not positive.
     """
+    if g_pos.shape != g_neg.shape:
+        raise ValueError(f"g_neg must be {list(g_pos.shape)} as g_pos, got {list(g_neg.shape)}")
+    if not scale > 0:
+        raise ValueError(f"scale must be greater than 0, got {scale}")
     if theta is None:
         return F.softplus(-scale * (g_pos - g_neg)).mean() / scale
     return F.softplus(scale * torch.cat([theta - g_pos, g_neg - theta])).mean() / scale

@@ -22,6 +22,8 @@ def overlay_labels(images: Tensor, labels: Tensor, n_classes: int = 10) -> Tenso
     Raises:
         ValueError: A label is outside its range, or there are more or fewer labels than images.
     """
+    if images.dim() != 4:
+        raise ValueError(f"images must be [N, 1, H, W], got {list(images.shape)}")
     if labels.shape != images.shape[:1]:
         raise ValueError(
             f"labels must be [N] with N={len(images)} images, got {tuple(labels.shape)}"
@@ -75,7 +77,12 @@ def draw_likely_wrong_labels(
 
     Returns:
         Wrong labels ``[N]``; none equals the true one.
+
+    Raises:
+        ValueError: There are more or fewer labels than images, or one is out of range.
     """
+    if labels.shape != scores.shape[:1]:
+        raise ValueError(f"labels must be [{len(scores)}], got {list(labels.shape)}")
     true = _one_hot(labels, scores.shape[1]).bool()
     chance = torch.softmax((sharpness * scores).masked_fill(true, -torch.inf), dim=1)
     return torch.multinomial(chance, 1, generator=generator).squeeze(1)

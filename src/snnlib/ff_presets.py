@@ -1,113 +1,11 @@
 """Every Forward-Forward experiment of the book as named settings; no code runs here."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from snnlib.neurons import LIFParameters
+from snnlib.ff_settings import FF_CHOICES, FFConfig, PostConfig
 
-FF_CHOICES: dict[str, tuple[str, ...]] = {
-    "rule": ("goodness", "two-pass", "neutral-head", "class-wise", "bptt"),
-    "cell": ("lif", "relu"),
-    "goodness": ("mean_square", "mean"),
-    "negatives": ("likely", "likely-all", "random"),
-    "hand_over": ("rate", "spikes"),
-    "encoding": ("constant", "poisson"),
-}
-
-
-@dataclass(frozen=True)
-class FFConfig:
-    """Settings of one Forward-Forward run under the honest protocol.
-
-    50,000 images train, 10,000 choose which layers judge, and the test set is
-    looked at once, at the end.
-    """
-
-    name: str
-    question: str
-    hidden: tuple[int, ...] = (500, 500)
-    n_steps: int = 8
-    tau: float = 2.0
-    v_threshold: float = 1.0
-    length: float = 2.0
-    theta: float | None = None  # None: positive against negative, without a threshold
-    scale: float = 6.0
-    goodness: str = "mean_square"
-    gain: float = 20.0
-    negatives: str = "likely"  # to the first layer; or "likely-all" to all layers, or "random"
-    sharpness: float = 1.0
-    peer: float = 0.0  # weight of the peer normalisation in the loss; 0 switches it off
-    label_again: bool = False  # shown to every layer, not only to the first
-    together: bool = True  # all layers at once, or one after another
-    hand_over: str = "rate"  # or "spikes"
-    encoding: str = "constant"  # or "poisson"
-    shift_pixels: int = 2
-    rotate_degrees: float = 0.0
-    zoom: float = 0.0
-    epochs: int = 30
-    batch_size: int = 250
-    lr: float = 2e-3
-    averaging: float = 0.0  # decay per step of the averaged weights that are judged; 0 switches off
-    n_training: int | None = None
-    n_validation: int = 10_000
-    rule: str = "goodness"  # how it learns and judges; see FF_CHOICES
-    cell: str = "lif"  # or "relu", without time
-    kernel: int = 5  # width of a convolution, for the rule "class-wise"
-    dense: tuple[int, ...] = ()  # its dense layers, above the convolutions
-    claim: str = "forward-forward"
-    seed: int = 0
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        for name, allowed in FF_CHOICES.items():
-            if getattr(self, name) not in allowed:
-                offer = ", ".join(allowed)
-                raise ValueError(f"{name} must be one of {offer}, got {getattr(self, name)!r}")
-        if not self.together and self.rule not in ("goodness", "class-wise"):
-            raise ValueError(f"together=False needs layers without a head, got rule={self.rule!r}")
-        if self.label_again and (self.rule, self.hand_over) != ("goodness", "rate"):
-            raise ValueError(
-                "label_again=True needs rule='goodness' and hand_over='rate', "
-                f"got {self.rule!r} and {self.hand_over!r}"
-            )
-
-    @property
-    def neuron(self) -> LIFParameters:
-        return LIFParameters(tau=self.tau, v_threshold=self.v_threshold)
-
-
-@dataclass(frozen=True)
-class PostConfig:
-    """Settings of one row of the post's table; the defaults are row 8 with all its faults."""
-
-    name: str
-    question: str
-    widths: tuple[int, ...] = (784, 500, 10)
-    v_threshold: float = 0.45
-    theta: float = 0.35
-    surrogate: str = "atan"  # or "sigmoid"
-    loss: str = "log(2+e^z)"  # or "linear" or "softplus"
-    goodness: str = "mean_square"
-    prediction: str = "goodness"  # or "rate"
-    output_mse: bool = False  # the last layer learns labels by MSE instead
-    shared_state: bool = True  # positive and negative images take turns on one membrane
-    label_in_column: bool = True  # label written down the left edge instead of along the top
-    pixel_norm: bool = True  # each pixel divided by its own length, spike frames by theirs
-    scale: float = 1.0
-    n_training: int = 64
-    n_updates: int = 100
-    batch_size: int = 64
-    n_steps: int = 100
-    tau: float = 2.0
-    lr: float = 1e-3
-    post_number: float | None = None
-    claim: str = "forward-forward of the post"
-    seed: int = 0
-    device: str = "cpu"
-
-    @property
-    def neuron(self) -> LIFParameters:
-        return LIFParameters(tau=self.tau, v_threshold=self.v_threshold)
+__all__ = ["FF_CHOICES", "FF_PRESETS", "FFConfig", "PostConfig"]
 
 
 def _row(number: int, post_number: float, note: str, **settings: Any) -> PostConfig:

@@ -45,9 +45,7 @@ class FFRun:
 
     @property
     def n_planned(self) -> int:
-        """Epochs in all; one layer after another, each has its own."""
-        n_layers = len(cast(nn.ModuleList, self.network.layers)) if not self.config.together else 1
-        return self.config.epochs * n_layers
+        return self.config.n_epochs
 
     @property
     def only(self) -> int | None:

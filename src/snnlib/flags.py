@@ -30,10 +30,10 @@ _SETTINGS: list[tuple[str, tuple[str, ...], Any, str]] = [
 ]
 
 _TRAIN_HELP = """\
-Train one preset and print one line per epoch. Every setting of a preset can be
-changed by a flag; the spellings of the posts work too:
+Train one preset and print one line per epoch. The settings below can be changed
+by a flag, others by a preset of your own; the spellings of the posts work too:
 
-  snnlib train fc-quick                      ten seconds, to see it work
+  snnlib train fc-quick                      a small run, to see it work
   snnlib train fc -T 50 -b 64 -epochs 20     the first post's network, changed
   snnlib train csnn-best --seed 3            a better recipe, honestly tested
   snnlib train fc -resume runs/fc-post-s0.ckpt

@@ -263,7 +263,12 @@ def classify_by_goodness(
 
     Goodness is summed from ``first_layer`` upwards: the layer next to the image
     often judges badly, and Hinton (2022, Sec. 3.3) leaves it out.
+
+    Raises:
+        ValueError: There is no layer ``first_layer``.
     """
+    if not 0 <= first_layer < len(network.layers):
+        raise ValueError(f"first_layer must lie in 0..{len(network.layers) - 1}, got {first_layer}")
     judged = label_goodness(network, images, n_classes=n_classes)
     return predict(judged[first_layer:].sum(dim=0))
 

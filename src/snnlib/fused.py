@@ -26,8 +26,8 @@ from torch.nn import functional
 
 from snnlib import fused_kernels
 from snnlib.fused_kernels import Layout, Neuron
-from snnlib.lanes import LANES, share, split
-from snnlib.neurons import IFParameters, LIFParameters
+from snnlib.lanes import LANES, check_float32, share, split
+from snnlib.neurons import LIFParameters, parameters_of
 from snnlib.scan import if_scan, lif_scan
 from snnlib.sparse import fits, spike_conv2d, spike_linear
 from snnlib.surrogate import ATan
@@ -67,7 +67,7 @@ def conv_snn_rate(
     spikes = spikes.permute(0, 1, 4, 2, 3).flatten(2)  # the dense layers count channels first
     for layer, node in pairwise(layers[first_dense:]):
         if _weight_dim(layer) == 2:
-            neuron, currents = _neuron(node), _dense(spikes, layer.weight, precision)
+            neuron, currents = parameters_of(node), _dense(spikes, layer.weight, precision)
             scan = lif_scan if isinstance(neuron, LIFParameters) else if_scan
             spikes = scan(currents, neuron)
     return spikes.mean(0)
@@ -81,7 +81,7 @@ def _convolutional_blocks(
     for i, layer in enumerate(layers):
         if _weight_dim(layer) == 4:
             norm = layers[i + 1] if _weight_dim(layers[i + 1]) == 1 else None
-            neuron = _neuron(layers[i + 2] if norm else layers[i + 1])
+            neuron = parameters_of(layers[i + 2] if norm else layers[i + 1])
             if spikes is None:
                 currents = _first_convolution(images, layer.weight, precision)
             else:
@@ -112,12 +112,17 @@ def norm_if_pool(currents: Tensor, norm: Any, neuron: Any, n_steps: int) -> Tens
         norm's weight and bias.
 
     Raises:
-        ValueError: ``currents`` has another shape.
+        ValueError: ``currents`` has another shape or type, or ``neuron`` leaks.
     """
     if currents.dim() != 5 or currents.shape[0] not in (1, n_steps):
         raise ValueError(
             f"currents must be [1 or {n_steps}, N, H, W, C], got {tuple(currents.shape)}"
         )
+    if n_steps < 1:
+        raise ValueError(f"n_steps must be at least 1, got {n_steps}")
+    if isinstance(neuron, LIFParameters):
+        raise ValueError(f"neuron must be IFParameters, without a leak, got {neuron!r}")
+    check_float32(currents=currents)
     if currents.shape[2] % 2 or currents.shape[3] % 2:
         raise ValueError(f"currents must have even H and W, got {tuple(currents.shape)}")
     channels = currents.shape[-1]
@@ -166,14 +171,6 @@ def _dense(spikes: Tensor, weight: Tensor, precision: torch.dtype) -> Tensor:
     return functional.linear(spikes.to(precision), weight.to(precision)).to(torch.float32)
 
 
-def _neuron(node: Any) -> IFParameters:
-    """The constants of a SpikingJelly layer of IF or LIF neurons."""
-    constants = {name: getattr(node, name) for name in ("v_threshold", "v_reset", "detach_reset")}
-    if hasattr(node, "tau"):
-        return LIFParameters(**constants, tau=node.tau, decay_input=node.decay_input)
-    return IFParameters(**constants)
-
-
 def _statistics(currents: Tensor, norm: Any, n_steps: int) -> tuple[Tensor, Tensor]:
     """Mean and variance that BatchNorm uses; in training its running ones move along."""
     if not norm.training and norm.running_mean is not None:
@@ -181,11 +178,12 @@ def _statistics(currents: Tensor, norm: Any, n_steps: int) -> tuple[Tensor, Tens
     mean, variance = _moments(currents)
     if norm.training and norm.running_mean is not None:
         norm.num_batches_tracked += 1
-        pace = norm.momentum or 1.0 / norm.num_batches_tracked.item()
+        count = norm.num_batches_tracked.item()
+        pace = 1.0 / count if norm.momentum is None else norm.momentum
         # A repeated step counts T times, as it does for the layer-by-layer network.
-        count = currents[0, ..., 0].numel() * n_steps
+        n_values = currents[0, ..., 0].numel() * n_steps
         norm.running_mean.lerp_(mean, pace)
-        norm.running_var.lerp_(variance * count / max(count - 1, 1), pace)
+        norm.running_var.lerp_(variance * n_values / max(n_values - 1, 1), pace)
     return mean, variance
 
 

@@ -17,6 +17,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import torch
+from torch import Tensor
+
 try:
     from llvmlite import ir
     from numba import njit, types
@@ -57,6 +60,15 @@ def kernel(function: Callable[..., Any]) -> Any:
         return njit(nogil=True, error_model="numpy", cache=True)(function)
     except RuntimeError:  # no folder at all that numba may write to
         return njit(nogil=True, error_model="numpy")(function)
+
+
+def check_float32(**tensors: Tensor) -> None:
+    """Refuse, by name, tensors whose memory the kernels would take for float32."""
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32 or not tensor.is_cpu:
+            raise ValueError(
+                f"{name} must be float32 on the CPU, got {tensor.dtype} on {tensor.device}"
+            )
 
 
 def split(n_items: int, chunk: int, n_most: int = 8) -> list[tuple[int, int]]:

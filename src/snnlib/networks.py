@@ -41,7 +41,9 @@ class _SpikingNetwork(nn.Module):
 
 def _lif(tau: float) -> neuron.LIFNode:
     # The surrogate is always named: the library's own default changed between versions.
-    return neuron.LIFNode(tau=tau, surrogate_function=surrogate.ATan())
+    if not tau > 1:
+        raise ValueError(f"tau must be greater than 1 step, got {tau}")
+    return neuron.LIFNode(tau=float(tau), surrogate_function=surrogate.ATan())
 
 
 def _if() -> neuron.IFNode:

@@ -13,7 +13,8 @@ The state is passed in and handed back, because here it is the subject.
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -86,9 +87,17 @@ def _check_constant(name: str, value: object) -> None:
         allowed, fits = "True or False", isinstance(value, bool)
     else:
         allowed = "a finite number"
-        fits = isinstance(value, int | float) and math.isfinite(value)
+        fits = isinstance(value, Real) and math.isfinite(value)
     if not fits and not (name == "v_reset" and value is None):
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
+
+
+def parameters_of(layer: Any) -> IFParameters:
+    """The constants of a SpikingJelly layer of IF or LIF neurons."""
+    constants = {name: getattr(layer, name) for name in ("v_threshold", "v_reset", "detach_reset")}
+    if hasattr(layer, "tau"):
+        return LIFParameters(**constants, tau=layer.tau, decay_input=layer.decay_input)
+    return IFParameters(**constants)
 
 
 class LIFTrace(NamedTuple):
@@ -224,6 +233,7 @@ class LIF(nn.Module):
         self, neuron: LIFParameters = LIFParameters(), surrogate: ATan | Sigmoid = ATan()
     ) -> None:
         super().__init__()
+        _check_neuron(neuron, leaks=True)
         self.neuron = neuron
         self.surrogate = surrogate
 
@@ -238,6 +248,7 @@ class IF(nn.Module):
         self, neuron: IFParameters = IFParameters(), surrogate: ATan | Sigmoid = ATan()
     ) -> None:
         super().__init__()
+        _check_neuron(neuron, leaks=False)
         self.neuron = neuron
         self.surrogate = surrogate
 

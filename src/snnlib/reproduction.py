@@ -4,7 +4,7 @@ import difflib
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import MISSING, asdict, fields, replace
 from typing import Any
 
 from snnlib.claims import CLAIMS, Claim
@@ -81,17 +81,18 @@ def records_of(
         records: The ledger.
         protocol: ``"post"`` or ``"honest"``.
         preset: One of the claim's presets; the first if left out. Only runs with
-            none of its settings changed count.
+            none of its settings changed count, and of each seed the last one.
     """
     free = _FREE_SETTINGS | {"seed", "protocol"}
     wanted = preset or claim.presets[0]
-    return [
+    found = [
         record
         for record in records
         if record.preset == wanted
         and record.protocol == protocol
         and _repeats(record, find_preset(record.preset), free)
     ]
+    return list({record.seed: record for record in found}.values())
 
 
 def claim_rows(records: Sequence[RunRecord]) -> list[dict[str, str]]:
@@ -111,12 +112,12 @@ def claim_rows(records: Sequence[RunRecord]) -> list[dict[str, str]]:
 
 
 def _ours(claim: Claim, records: Sequence[RunRecord], protocol: str) -> str:
-    """One result in full; of a comparison, every preset that has run, by name."""
-    if len(claim.presets) == 1:
-        return summary(records_of(claim, records, protocol))
+    """What every preset that has run reached; of a comparison, each by its name."""
     runs = {name: records_of(claim, records, protocol, name) for name in claim.presets}
-    done = {name: [r.result.accuracy for r in found] for name, found in runs.items() if found}
-    return "; ".join(f"{name} {statistics.mean(a):.2%}" for name, a in done.items()) or "-"
+    done = {name: summary(found) for name, found in runs.items() if found}
+    if len(claim.presets) == 1:
+        return "".join(done.values()) or "-"
+    return "; ".join(f"{name} {text}" for name, text in done.items()) or "-"
 
 
 def summary(records: Sequence[RunRecord]) -> str:
@@ -138,10 +139,12 @@ def claims_as_markdown(records: Sequence[RunRecord]) -> str:
 
 
 def _repeats(record: RunRecord, config: Any, free: set[str]) -> bool:
-    """Whether a record was made with these settings; one it does not know is no difference."""
-    wanted = json.loads(json.dumps(asdict(config)))  # tuples become lists, as in the ledger
+    """Whether a record was made with these settings; one it does not know had its default."""
+    defaults = {f.name: f.default for f in fields(config) if f.default is not MISSING}
+    # Tuples become lists, as in the ledger.
+    wanted, defaults = json.loads(json.dumps([asdict(config), defaults]))
     return all(
-        record.settings.get(name, value) == value
+        record.settings.get(name, defaults.get(name, value)) == value
         for name, value in wanted.items()
         if name not in free
     )

@@ -135,6 +135,17 @@ class ExperimentConfig:
             )
         if self.conv_steps == "one" and (self.network == "fc" or self.encoding != "constant"):
             raise ValueError("conv_steps='one' needs convolutions and encoding='constant'")
+        if self.engine == "events" and self.amp != "off":
+            raise ValueError(f"engine='events' needs amp='off', got {self.amp!r}")
+        if self.engine == "fused" and self.amp == "float16":
+            raise ValueError("engine='fused' needs amp='off' or 'bfloat16', got 'float16'")
+        if self.network == "csnn" and self.tau != 2.0:
+            raise ValueError(f"tau is not for network='csnn', which does not leak, got {self.tau}")
+        faulty = self.spike == "soft" or self.rule == "last_step"
+        if faulty and self.engine not in ("auto", "torch"):
+            raise ValueError(
+                f"spike='soft' and rule='last_step' need engine='torch', got {self.engine!r}"
+            )
         if self.engine == "events" and self.encoding != "poisson":
             raise ValueError(f"engine='events' needs encoding='poisson', got {self.encoding!r}")
         if self.normalise and self.encoding == "poisson":
@@ -156,6 +167,11 @@ class ExperimentConfig:
                 raise ValueError(
                     f"neuron='relu' needs {name}={allowed[0]!r}, got {getattr(self, name)!r}"
                 )
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs in all."""
+        return self.epochs
 
     def but(self, name: str, question: str, **changes: Any) -> Self:
         """A variant under a new name that differs in the given settings."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snnlib import sparse_kernels
-from snnlib.lanes import LANES, share, split
+from snnlib.lanes import LANES, check_float32, share, split
 from snnlib.sparse_kernels import CODES, TILE, Shape
 
 _GROUP = 4  # steps that are looked at together
@@ -39,7 +39,8 @@ def spike_conv2d(spikes: Tensor, weight: Tensor) -> Tensor:
         Currents ``[T, N, H, W, K]``, differentiable in both arguments.
 
     Raises:
-        ValueError: The shapes do not go together, or not with :func:`fits`.
+        ValueError: The shapes do not go together, or not with :func:`fits`, or a
+            tensor is not float32 on the CPU.
     """
     if spikes.dim() != 5 or weight.dim() != 4 or spikes.shape[-1] != weight.shape[1]:
         raise ValueError(
@@ -51,6 +52,7 @@ def spike_conv2d(spikes: Tensor, weight: Tensor) -> Tensor:
             f"weight must have K a multiple of {TILE}, C of {LANES}, and an odd square window, "
             f"got {tuple(weight.shape)}"
         )
+    check_float32(spikes=spikes, weight=weight)
     return cast(Tensor, _SpikeConvolution.apply(spikes, weight))
 
 
@@ -62,6 +64,11 @@ def spike_linear(spikes: Tensor, weight: Tensor) -> Tensor:
     Raises:
         ValueError: As :func:`spike_conv2d`.
     """
+    if spikes.dim() != 3 or weight.dim() != 2:
+        raise ValueError(
+            "spikes must be [T, N, C] and weight [K, C], "
+            f"got {tuple(spikes.shape)} and {tuple(weight.shape)}"
+        )
     column = spikes[:, None, :, None]
     return spike_conv2d(column, weight[:, :, None, None])[:, 0, :, 0]
 

@@ -64,20 +64,22 @@ def walk(
     rate, slope = torch.empty_like(current), torch.empty_like(current)
     block = 1024
     grid = (triton.cdiv(current.numel(), block),)
-    _walk_kernel[grid](
-        current,
-        rate,
-        slope,
-        current.numel(),
-        n_steps,
-        gain,
-        leak,
-        v_threshold,
-        v_rest,
-        alpha,
-        math.pi / 2 * alpha,
-        hard,
-        attached,
-        BLOCK=block,
-    )
+    with torch.cuda.device_of(current):  # the GPU that holds the tensors, not the first one
+        _walk_kernel[grid](
+            current,
+            rate,
+            slope,
+            current.numel(),
+            n_steps,
+            gain,
+            leak,
+            v_threshold,
+            v_rest,
+            alpha,
+            math.pi / 2 * alpha,
+            hard,
+            attached,
+            BLOCK=block,
+            enable_fp_fusion=False,  # fused multiply-adds could move a spike at the threshold
+        )
     return rate, slope

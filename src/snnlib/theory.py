@@ -49,14 +49,22 @@ def first_spike_step(current: Tensor, neuron: LIFParameters) -> Tensor:
     Returns:
         The step of the first spike, counted from 1, in the shape of
         ``current``; ``inf`` where the input is too weak ever to fire.
+
+    Raises:
+        ValueError: ``current`` holds no floating point numbers, or ``neuron`` does not leak.
     """
+    if not current.is_floating_point():
+        raise ValueError(f"current must be floating point, got {current.dtype}")
+    if not isinstance(neuron, LIFParameters):
+        raise ValueError(f"neuron must be LIFParameters, got {neuron!r}")
     climb = neuron.v_threshold - neuron.v_rest
-    drive = _drive(current, neuron)
+    drive = _drive(current, neuron).double()
     fires = drive > climb
     # A stand-in keeps the logarithm real where there is no answer to find.
     solvable = torch.where(fires, drive, 2.0 * climb)
     steps = torch.log(1.0 - climb / solvable) / math.log(1.0 - 1.0 / neuron.tau)
-    return torch.where(fires, steps.ceil().clamp(min=1), math.inf)
+    steps = steps * (1 - 1e-12)  # a whole number, X = tau for one, may come out a little above
+    return torch.where(fires, steps.ceil().clamp(min=1), math.inf).to(current.dtype)
 
 
 def firing_rate_curve(current: Tensor, neuron: LIFParameters) -> Tensor:
@@ -98,10 +106,13 @@ def poisson_rate_interval(
         Lower and upper end, in the shape of ``probability``, cut to [0, 1].
 
     Raises:
-        ValueError: A probability lies outside [0, 1] or ``n_steps`` is below 1.
+        ValueError: A probability lies outside [0, 1], ``n_steps`` is below 1 or
+            ``n_sigma`` below 0.
     """
     if n_steps < 1:
         raise ValueError(f"n_steps must be at least 1, got {n_steps}")
+    if not n_sigma >= 0:
+        raise ValueError(f"n_sigma must be at least 0, got {n_sigma}")
     if not ((probability >= 0) & (probability <= 1)).all():
         raise ValueError(
             f"probability must lie in [0, 1], got {probability.min():.4g}..{probability.max():.4g}"

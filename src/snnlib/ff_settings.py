@@ -1,0 +1,179 @@
+"""What a Forward-Forward run can be told: settings, defaults, refusals; no code runs here."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+from snnlib.neurons import LIFParameters
+
+FF_CHOICES: dict[str, tuple[str, ...]] = {
+    "rule": ("goodness", "two-pass", "neutral-head", "class-wise", "bptt"),
+    "cell": ("lif", "relu"),
+    "goodness": ("mean_square", "mean"),
+    "negatives": ("likely", "likely-all", "random"),
+    "hand_over": ("rate", "spikes"),
+    "encoding": ("constant", "poisson"),
+}
+
+
+POST_CHOICES: dict[str, tuple[str, ...]] = {
+    "surrogate": ("atan", "sigmoid"),
+    "loss": ("linear", "log(2+e^z)", "softplus"),
+    "goodness": ("mean_square", "mean"),
+    "prediction": ("goodness", "rate"),
+}
+# Settings that a rule never looks at; they must keep their defaults.
+UNUSED: dict[str, tuple[str, ...]] = {
+    "goodness": ("kernel", "dense"),
+    "two-pass": ("kernel", "dense", "hand_over"),
+    "neutral-head": ("kernel", "dense", "hand_over"),
+    "bptt": ("kernel", "dense", "encoding", "peer", "negatives"),
+    "class-wise": ("encoding", "cell", "hand_over", "peer", "negatives", "theta"),
+}
+
+
+def _check_choices(config: Any, choices: dict[str, tuple[str, ...]]) -> None:
+    for name, allowed in choices.items():
+        if getattr(config, name) not in allowed:
+            offer = ", ".join(allowed)
+            raise ValueError(f"{name} must be one of {offer}, got {getattr(config, name)!r}")
+
+
+def _check_numbers(config: Any) -> None:
+    """Refuse numbers with which a run would break, or learn nothing."""
+    least = {"n_steps": 1, "epochs": 1, "n_updates": 1, "batch_size": 1, "n_training": 1}
+    least |= {"n_validation": 1, "kernel": 1, "seed": 0, "shift_pixels": 0}
+    known = {name: value for name, value in vars(config).items() if value is not None}
+    for name in least.keys() & known.keys():
+        if not (isinstance(known[name], int) and known[name] >= least[name]):
+            raise ValueError(
+                f"{name} must be a whole number of at least {least[name]}, got {known[name]!r}"
+            )
+    for name in ("lr", "scale", "gain", "length"):
+        if name in known and not 0 < known[name] < math.inf:
+            raise ValueError(f"{name} must be greater than 0, got {known[name]}")
+    for name in ("peer", "rotate_degrees"):
+        if name in known and not 0 <= known[name] < math.inf:
+            raise ValueError(f"{name} must be at least 0, got {known[name]}")
+    for name in ("averaging", "zoom"):
+        if name in known and not 0 <= known[name] < 1:
+            raise ValueError(f"{name} must lie in [0, 1), got {known[name]}")
+    _ = config.neuron  # tau and v_threshold are refused there
+
+
+@dataclass(frozen=True)
+class FFConfig:
+    """Settings of one Forward-Forward run under the honest protocol.
+
+    50,000 images train, 10,000 choose which layers judge, and the test set is
+    looked at once, at the end.
+    """
+
+    name: str
+    question: str
+    hidden: tuple[int, ...] = (500, 500)
+    n_steps: int = 8
+    tau: float = 2.0
+    v_threshold: float = 1.0
+    length: float = 2.0
+    theta: float | None = None  # None: positive against negative, without a threshold
+    scale: float = 6.0
+    goodness: str = "mean_square"
+    gain: float = 20.0
+    negatives: str = "likely"  # to the first layer; or "likely-all" to all layers, or "random"
+    sharpness: float = 1.0
+    peer: float = 0.0  # weight of the peer normalisation in the loss; 0 switches it off
+    label_again: bool = False  # shown to every layer, not only to the first
+    together: bool = True  # all layers at once, or one after another
+    hand_over: str = "rate"  # or "spikes"
+    encoding: str = "constant"  # or "poisson"
+    shift_pixels: int = 2
+    rotate_degrees: float = 0.0
+    zoom: float = 0.0
+    epochs: int = 30
+    batch_size: int = 250
+    lr: float = 2e-3
+    averaging: float = 0.0  # decay per step of the averaged weights that are judged; 0 switches off
+    n_training: int | None = None
+    n_validation: int = 10_000
+    rule: str = "goodness"  # how it learns and judges; see FF_CHOICES
+    cell: str = "lif"  # or "relu", without time
+    kernel: int = 5  # width of a convolution, for the rule "class-wise"
+    dense: tuple[int, ...] = ()  # its dense layers, above the convolutions
+    claim: str = "forward-forward"
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        _check_choices(self, FF_CHOICES)
+        _check_numbers(self)
+        if not self.hidden:
+            raise ValueError("hidden must name the width of one layer at least, got ()")
+        self._check_rule()
+
+    def _check_rule(self) -> None:
+        """Refuse what a rule would not look at, or the record would tell an untruth."""
+        for name in UNUSED.get(self.rule, ()):
+            default = next(field.default for field in fields(self) if field.name == name)
+            if getattr(self, name) != default:
+                raise ValueError(
+                    f"{name} must be {default!r} with rule={self.rule!r}, "
+                    f"got {getattr(self, name)!r}"
+                )
+        if (self.cell, self.encoding) == ("relu", "poisson"):
+            raise ValueError("encoding='poisson' needs cell='lif', got 'relu'")
+        if not self.together and self.rule not in ("goodness", "class-wise"):
+            raise ValueError(f"together=False needs layers without a head, got rule={self.rule!r}")
+        if self.label_again and (self.rule, self.hand_over) != ("goodness", "rate"):
+            raise ValueError(
+                "label_again=True needs rule='goodness' and hand_over='rate', "
+                f"got {self.rule!r} and {self.hand_over!r}"
+            )
+
+    @property
+    def neuron(self) -> LIFParameters:
+        return LIFParameters(tau=self.tau, v_threshold=self.v_threshold)
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs in all; one layer after another, each has its own."""
+        alone = 1 if self.together else len(self.hidden) + len(self.dense)
+        return self.epochs * alone
+
+
+@dataclass(frozen=True)
+class PostConfig:
+    """Settings of one row of the post's table; the defaults are row 8 with all its faults."""
+
+    name: str
+    question: str
+    widths: tuple[int, ...] = (784, 500, 10)
+    v_threshold: float = 0.45
+    theta: float = 0.35
+    surrogate: str = "atan"  # or "sigmoid"
+    loss: str = "log(2+e^z)"  # or "linear" or "softplus"
+    goodness: str = "mean_square"
+    prediction: str = "goodness"  # or "rate"
+    output_mse: bool = False  # the last layer learns labels by MSE instead
+    shared_state: bool = True  # positive and negative images take turns on one membrane
+    label_in_column: bool = True  # label written down the left edge instead of along the top
+    pixel_norm: bool = True  # each pixel divided by its own length, spike frames by theirs
+    scale: float = 1.0
+    n_training: int = 64
+    n_updates: int = 100
+    batch_size: int = 64
+    n_steps: int = 100
+    tau: float = 2.0
+    lr: float = 1e-3
+    post_number: float | None = None
+    claim: str = "forward-forward of the post"
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        _check_choices(self, POST_CHOICES)
+        _check_numbers(self)
+
+    @property
+    def neuron(self) -> LIFParameters:
+        return LIFParameters(tau=self.tau, v_threshold=self.v_threshold)
