@@ -1,6 +1,7 @@
 # make book    set up, execute every chapter, build the site with warnings as errors
 # make test    set up, lint, check types, run tests and every chapter
-# Needs Python 3.11 or newer with pip, and make. Another Python: make book PYTHON=python3.12
+# Needs git, make, and Python 3.11 or newer with pip and venv. Another Python, before the first run:
+# make book PYTHON=python3.12
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -63,13 +64,14 @@ serve: $(READY)  ## look at the built site on http://127.0.0.1:8000
 	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory book/_build/html
 
 reproduce: $(READY)  ## repeat a recorded claim: make reproduce CLAIM=...
-	$(BIN)/snnlib reproduce $(or $(CLAIM),--list)
+	env -u OMP_NUM_THREADS -u MKL_NUM_THREADS $(BIN)/snnlib reproduce $(or $(CLAIM),--list)
 
-bench: $(READY)  ## speed against peers, measured in the same run (BENCH=--keep renews the book's figures)
+bench: $(READY)  ## speed against peers; first: .venv/bin/python -m pip install -e '.[bench]' (BENCH=--keep: for the book)
 	$(BIN)/snnlib bench $(BENCH)
 
 repository: $(READY)  ## put the repository address everywhere: make repository URL=https://github.com/...
 	$(BIN)/python tools/repository.py $(URL)
+	$(BIN)/python tools/notebooks.py setup
 
 constraints: $(READY)  ## take the newest versions into constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -8,8 +8,8 @@ class Claim:
     """One claim of a post, or a question of our own; ``post`` is the post that it is about, if any.
 
     Accuracies are in percent, as the post prints them; ``None`` where it gives
-    none. ``presets`` repeat it under each of ``protocols``; ``minutes`` is what one
-    run costs on two CPU cores, roughly.
+    none. ``presets`` repeat it under each of ``protocols``; ``minutes`` is an estimate
+    of what one run costs on two CPU cores; the ledger holds what it took.
     """
 
     name: str
