@@ -56,3 +56,27 @@ def test_images_and_rates_fill_their_axes():
     edges = [bar.get_linewidth() for bar in ax.patches]
     weights = [text.get_fontweight() for text in ax.get_xticklabels()]
     assert edges.index(max(edges)) == weights.index("bold") == 4
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plotting.plot_potential(torch.ones(3, 2), torch.ones(3, 2), 1.0), "charged"),
+        (lambda: plotting.plot_raster(torch.ones(3)), r"spikes must be \[T, K\], got \[3\]"),
+        (lambda: plotting.plot_images(torch.ones(28, 28)), "images must be"),
+        (lambda: plotting.plot_images(torch.ones(2, 4, 4), ["one"]), "titles must be 2"),
+        (lambda: plotting.plot_images(torch.ones(2, 4, 4), columns=0), "columns must be"),
+        (
+            lambda: plotting.plot_confusion(torch.tensor([1]), torch.tensor([-1])),
+            r"predictions must lie in 0\.\.9, got -1",
+        ),
+        (
+            lambda: plotting.plot_confusion(torch.tensor([1, 2]), torch.tensor([1])),
+            "labels and predictions",
+        ),
+        (lambda: plotting.plot_rates(torch.ones(10), label=-1), r"label must lie in 0\.\.9"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_by_name(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()

@@ -232,12 +232,13 @@ def _constants(neuron: Any, surrogate: ATan | Sigmoid) -> Constants:
     """Plain numbers for the kernels; no leak is an endless time constant."""
     tau = getattr(neuron, "tau", math.inf)
     decay_input = bool(getattr(neuron, "decay_input", False))
+    gain, leak = neuron.gain_and_leak
     return Constants(
         tau=np.float32(tau),
         v_threshold=np.float32(neuron.v_threshold),
         v_rest=np.float32(0.0 if neuron.v_reset is None else neuron.v_reset),
-        gain=np.float32(1 / tau if decay_input else 1.0),
-        leak=np.float32(1 - 1 / tau),
+        gain=np.float32(gain),
+        leak=np.float32(leak),
         alpha=np.float32(surrogate.alpha if isinstance(surrogate, ATan) else 0.0),
         decay_input=decay_input,
         hard_reset=neuron.v_reset is not None,

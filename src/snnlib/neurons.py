@@ -51,6 +51,11 @@ class IFParameters:
         """Where the potential rests and starts: ``v_reset``, or 0 with a soft reset."""
         return 0.0 if self.v_reset is None else self.v_reset
 
+    @property
+    def gain_and_leak(self) -> tuple[float, float]:
+        """What a unit of current adds to H, and what a unit of V leaves in the next H."""
+        return 1.0, 1.0
+
     def charge(self, current: Tensor, v: Tensor) -> Tensor:
         """H[t]: add the input to the potential of the step before."""
         return v + current
@@ -73,6 +78,10 @@ class LIFParameters(IFParameters):
         super().__post_init__()
         if not self.tau > 1.0:
             raise ValueError(f"tau must be greater than 1 step, got {self.tau}")
+
+    @property
+    def gain_and_leak(self) -> tuple[float, float]:
+        return (1.0 / self.tau if self.decay_input else 1.0), 1.0 - 1.0 / self.tau
 
     def charge(self, current: Tensor, v: Tensor) -> Tensor:
         """H[t] by Eq. (2.3), or its form without input decay."""

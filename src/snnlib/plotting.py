@@ -26,6 +26,11 @@ def _array(values: Any) -> np.ndarray:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
+def _check(fits: object, text: str) -> None:
+    if not fits:
+        raise ValueError(text)
+
+
 def plot_potential(
     charged: Tensor,
     spikes: Tensor,
@@ -42,13 +47,17 @@ def plot_potential(
         ax: Where to draw; a new figure if left out.
         label: Name of the trace in a legend.
     """
+    _check(
+        charged.dim() == 1 and charged.shape == spikes.shape and len(charged),
+        f"charged and spikes must be [T], got {list(charged.shape)} and {list(spikes.shape)}",
+    )
     ax = _axes(ax, (7, 2.6))
     steps = np.arange(1, len(charged) + 1)
     fired = steps[_array(spikes) > 0]
     top = max(float(_array(charged).max()), v_threshold)
     (line,) = ax.plot(steps, _array(charged), marker=".", label=label)
     ax.axhline(v_threshold, color="grey", linestyle="--", linewidth=1)
-    ax.plot(fired, np.full(len(fired), 1.12 * top), "v", color=line.get_color())
+    ax.plot(fired, np.full(len(fired), top + 0.12 * abs(top)), "v", color=line.get_color())
     ax.set(xlabel="time (steps)", ylabel="potential before firing H")
     return ax
 
@@ -60,6 +69,7 @@ def plot_raster(spikes: Tensor, ax: Axes | None = None) -> Axes:
         spikes: ``[T, K]``, 0 or 1.
         ax: Where to draw; a new figure if left out.
     """
+    _check(spikes.dim() == 2, f"spikes must be [T, K], got {list(spikes.shape)}")
     ax = _axes(ax, (7, 2.6))
     step, neuron = np.nonzero(_array(spikes))
     n_steps, n_neurons = spikes.shape
@@ -94,6 +104,15 @@ def plot_images(
     Returns:
         The array of axes, one per cell of the grid.
     """
+    _check(
+        len(images) and (images.dim() == 3 or (images.dim() == 4 and images.shape[1] == 1)),
+        f"images must be [N, H, W] or [N, 1, H, W] with N of at least 1, got {list(images.shape)}",
+    )
+    _check(columns >= 1, f"columns must be at least 1, got {columns}")
+    _check(
+        titles is None or len(titles) == len(images),
+        f"titles must be {len(images)}, one per image, got {len(titles or ())}",
+    )
     pictures = _array(images).reshape(len(images), *images.shape[-2:])
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
@@ -120,7 +139,7 @@ def plot_curves(
     for number, (name, values) in enumerate(curves.items()):
         ax.plot(
             range(1, len(values) + 1),
-            values,
+            _array(values),
             color=COLOURS[number % len(COLOURS)],
             linestyle=LINES[number % len(LINES)],
             marker="." if len(values) < 30 else None,
@@ -139,6 +158,14 @@ def plot_confusion(labels: Tensor, predictions: Tensor, ax: Axes | None = None) 
         predictions: Predicted classes, ``[N]``.
         ax: Where to draw; a new figure if left out.
     """
+    _check(
+        labels.dim() == 1 and labels.shape == predictions.shape,
+        "labels and predictions must be [N], "
+        f"got {list(labels.shape)} and {list(predictions.shape)}",
+    )
+    for name, classes in (("labels", labels), ("predictions", predictions)):
+        low, high = int(classes.min()), int(classes.max())
+        _check(low >= 0 and high <= 9, f"{name} must lie in 0..9, got {low} to {high}")
     ax = _axes(ax, (5, 4.6))
     counts = np.zeros((10, 10), dtype=int)
     np.add.at(counts, (_array(labels), _array(predictions)), 1)
@@ -172,6 +199,11 @@ def plot_rates(rate: Tensor, label: int | None = None, ax: Axes | None = None) -
         label: The true class.
         ax: Where to draw; a new figure if left out.
     """
+    _check(rate.dim() == 1, f"rate must be [K], got {list(rate.shape)}")
+    _check(
+        label is None or 0 <= label < len(rate),
+        f"label must lie in 0..{len(rate) - 1}, got {label}",
+    )
     ax = _axes(ax, (3, 2))
     bars = ax.bar(range(len(rate)), _array(rate), color=COLOURS[0])
     ax.set(

@@ -56,8 +56,9 @@ class RunRecord:
     ``last`` and ``best_on_test`` belong to the post's protocol, where the test
     set is looked at after every epoch; ``validation_selected`` to the honest one,
     where it is looked at once. ``history`` is ``History.to_dict()``: per epoch its
-    ``number`` and, for each set, ``loss``, ``n_correct``, ``n_images``,
-    ``seconds``. ``extra`` holds further measurements by name.
+    ``number`` and, for each set, ``loss``, ``n_correct``, ``n_images``, ``seconds``
+    (in rows of the fourth post, ``ff-1`` and so on, an entry is a layer). ``extra``
+    holds further measurements by name.
     """
 
     id: str

@@ -75,14 +75,6 @@ def choose_engine(currents: Tensor, surrogate: ATan | Sigmoid, engine: str = "au
     return "triton" if fits and importlib.util.find_spec("triton") is not None else "torch"
 
 
-def gain_and_leak(neuron: Any) -> tuple[float, float]:
-    """What a unit of current adds to H, and what a unit of V leaves in the next H."""
-    tau = getattr(neuron, "tau", None)
-    if tau is None:
-        return 1.0, 1.0
-    return (1.0 / tau if neuron.decay_input else 1.0), 1.0 - 1.0 / tau
-
-
 def _scan(currents: Tensor, neuron: Any, surrogate: ATan | Sigmoid, engine: str) -> Tensor:
     if currents.dim() == 0 or len(currents) == 0:
         raise ValueError(
@@ -121,7 +113,7 @@ class _Scan(torch.autograd.Function):
         if engine == "triton":
             from snnlib import scan_triton
 
-            gain, leak = gain_and_leak(neuron)
+            gain, leak = neuron.gain_and_leak
             grad = scan_triton.backward(
                 charged, grad_outputs[0], neuron, surrogate.alpha, gain, leak
             )
@@ -153,7 +145,7 @@ def _backward_loop(
     history: Tensor, grad_spikes: Tensor, neuron: Any, surrogate: ATan | Sigmoid
 ) -> Tensor:
     """The recursion at the top of this file, from the last step to the first."""
-    gain, leak = gain_and_leak(neuron)
+    gain, leak = neuron.gain_and_leak
     grad_currents = torch.empty_like(history, dtype=grad_spikes.dtype)
     grad_v = torch.zeros_like(history[0])
     for t in range(len(history) - 1, -1, -1):

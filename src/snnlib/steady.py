@@ -35,7 +35,8 @@ def steady_rate(
 ) -> Tensor:
     """Count the spikes of LIF neurons that see the same current at every step.
 
-    Rate and gradient equal ``firing_rate(lif_scan(current.expand(n_steps, ...)))``.
+    Rate and gradient equal ``firing_rate(lif_scan(current.expand(n_steps, ...)))``, but for
+    rounding where a potential meets the threshold exactly.
 
     Args:
         current: Input X, any shape, in units of the potential.
@@ -82,17 +83,10 @@ class _SteadyRate(torch.autograd.Function):
         return grad_outputs[0] * slope, None, None, None
 
 
-def gain_and_leak(neuron: Any) -> tuple[float, float]:
-    """What a unit of current adds to H, and what a unit of V leaves in the next H."""
-    zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
-    rest = neuron.charge(zero, zero)
-    return (neuron.charge(one, zero) - rest).item(), (neuron.charge(zero, one) - rest).item()
-
-
 def _walk_by_torch(
     current: Tensor, n_steps: int, neuron: Any, surrogate: ATan | Sigmoid, slope_too: bool = True
 ) -> tuple[Tensor, Tensor]:
-    gain, leak = gain_and_leak(neuron)
+    gain, leak = neuron.gain_and_leak
     v = torch.full_like(current, neuron.v_rest)
     d_v, count, slope = (torch.zeros_like(current) for _ in range(3))
     for _ in range(n_steps):
@@ -114,7 +108,7 @@ def _walk_by_torch(
 def _constants(neuron: Any, surrogate: ATan) -> tuple[float, ...]:
     """What a kernel needs to know, as plain numbers: flags are 1.0 or 0.0."""
     return (
-        *gain_and_leak(neuron),
+        *neuron.gain_and_leak,
         float(neuron.v_threshold),
         float(neuron.v_rest),
         surrogate.alpha,
