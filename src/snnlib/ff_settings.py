@@ -22,13 +22,13 @@ POST_CHOICES: dict[str, tuple[str, ...]] = {
     "goodness": ("mean_square", "mean"),
     "prediction": ("goodness", "rate"),
 }
-# Settings that a rule never looks at; they must keep their defaults.
+# Settings that a rule never looks at, though one might think so; they must keep their defaults.
 UNUSED: dict[str, tuple[str, ...]] = {
     "goodness": ("kernel", "dense"),
     "two-pass": ("kernel", "dense", "hand_over"),
     "neutral-head": ("kernel", "dense", "hand_over"),
-    "bptt": ("kernel", "dense", "encoding", "peer", "negatives"),
-    "class-wise": ("encoding", "cell", "hand_over", "peer", "negatives", "theta"),
+    "bptt": ("kernel", "dense", "encoding", "peer"),
+    "class-wise": ("encoding", "cell", "hand_over", "peer", "theta"),
 }
 
 
