@@ -3,8 +3,8 @@
     python bench/bench_csnn.py --json csnn.json
 
 Every variant trains the first post's CSNN (64 channels, T = 4, constant
-encoding) with SGD. bfloat16 is tried only where the processor multiplies in it;
-libraries that are not installed are left out.
+encoding) with SGD; "compiled" means ``torch.compile``. bfloat16 is tried only
+where the processor multiplies in it; libraries that are not installed are left out.
 """
 
 import importlib.util
@@ -32,12 +32,16 @@ def make_ours(bfloat16: bool) -> tuple[nn.Module, Rate]:
     return network, lambda images: conv_snn_rate(network, images, N_STEPS, bfloat16=bfloat16)
 
 
-def make_spikingjelly(mode: str, channels_last: bool, bfloat16: bool) -> tuple[nn.Module, Rate]:
+def make_spikingjelly(
+    mode: str, channels_last: bool, bfloat16: bool, compiled: bool = False
+) -> tuple[nn.Module, Rate]:
     network: nn.Module = ConvSNN()
     sj.set_step_mode(network, mode)
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
     layers = network.get_submodule("layers")
+    if compiled:
+        layers.compile()
 
     def rate(images: Tensor) -> Tensor:
         sj.reset_net(network)
@@ -124,6 +128,10 @@ MAKERS: dict[str, Callable[[], tuple[nn.Module, Rate]]] = {
     "SpikingJelly loop": lambda: make_spikingjelly("s", False, False),
     "SpikingJelly, channels last": lambda: make_spikingjelly("m", True, False),
     "SpikingJelly, channels last, bfloat16": lambda: make_spikingjelly("m", True, True),
+    "SpikingJelly, compiled": lambda: make_spikingjelly("m", False, False, compiled=True),
+    "SpikingJelly, channels last, compiled": lambda: make_spikingjelly(
+        "m", True, False, compiled=True
+    ),
     "snnTorch": make_snntorch,
     "Norse": make_norse,
     "sinabs": make_sinabs,
