@@ -213,7 +213,8 @@ def _devices() -> tuple[bool, str]:
         import torch
     except Exception:  # reported by _torch already
         return True, f"{os.cpu_count()} processor cores"
-    text = f"{torch.get_num_threads()} threads on {_processor()}"
+    n_threads = torch.get_num_threads()
+    text = f"{n_threads} {'thread' if n_threads == 1 else 'threads'} on {_processor()}"
     if torch.cuda.is_available():
         return True, f"{text}; GPU {torch.cuda.get_device_name()}"
     return True, f"{text}; no GPU, none is needed"
