@@ -118,8 +118,8 @@ def make_sinabs(n_steps: int, n_outputs: int) -> tuple[list[Tensor], Rate]:
 def make_by_hand(n_steps: int, n_outputs: int, compiled: bool) -> tuple[list[Tensor], Rate]:
     """A loop that needs no library, and the same with its step through ``torch.compile``.
 
-    The step is compiled, not the loop: unrolled, twenty steps took four minutes
-    to compile and ran slower than without.
+    The step is compiled, not the loop: unrolled, twenty steps took minutes to
+    compile and ran slower than without.
     """
     linear, spike = nn.Linear(784, n_outputs, bias=False), surrogate.ATan()
 
