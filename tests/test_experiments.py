@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from spikingjelly.activation_based.neuron import BaseNode, IFNode
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import rotate
 
@@ -12,7 +13,7 @@ from snnlib import assembly, engines
 from snnlib.assembly import log_softmax_mse, softmax_mse, stream_seed, sum_of_squares
 from snnlib.augment import shift_images, warp_images
 from snnlib.data import ImageSet, load_mnist
-from snnlib.encoding import poisson_encode
+from snnlib.encoding import constant_encode, poisson_encode
 from snnlib.experiments import CLAIMS, PRESETS, ExperimentConfig, run_experiment
 from snnlib.faults import last_step_rate, run_neurons
 from snnlib.neurons import LIFParameters, simulate_lif
@@ -22,6 +23,7 @@ from snnlib.records import load_checkpoint, load_weights
 SMALL = {"epochs": 4, "batch_size": 40, "engine": "scan"}
 FC = replace(PRESETS["fc"], n_steps=5, **SMALL)
 CSNN = replace(PRESETS["csnn"], channels=2, schedule="cosine", **SMALL)
+CSNN_SOFT = replace(PRESETS["csnn-soft"], channels=2, **SMALL)
 SMALL_CONV = replace(PRESETS["small-conv"], n_steps=3, **SMALL)
 
 
@@ -290,16 +292,46 @@ def answers(config, engine, images, seed=5):
 @pytest.mark.parametrize("engine", ["scan", "torch"])
 @pytest.mark.parametrize(
     "config",
-    [FC, CSNN, SMALL_CONV, replace(SMALL_CONV, conv_steps="one", normalise=True)],
-    ids=["fc", "csnn", "small-conv", "small-conv-once"],
+    [FC, CSNN, CSNN_SOFT, SMALL_CONV, replace(SMALL_CONV, conv_steps="one", normalise=True)],
+    ids=["fc", "csnn", "csnn-soft", "small-conv", "small-conv-once"],
 )
 def test_all_engines_give_the_rates_and_gradients_of_the_library(config, engine, training_images):
     images = training_images.images[:8].double()
     rate, grads = answers(config, engine, images)
     expected_rate, expected_grads = answers(config, "spikingjelly", images)
     assert torch.equal(rate, expected_rate)
-    assert 0 < rate.mean() < 1
+    assert config.readout == "potential" or 0 < rate.mean() < 1
+    assert all(grad.any() for grad in grads)
     torch.testing.assert_close(grads, expected_grads, rtol=1e-9, atol=1e-12)
+
+
+def test_a_potential_adds_up_what_comes_in(training_images):
+    network = engines.make_network(CSNN_SOFT).eval()
+    images = training_images.images[:8]
+    respond = engines.make_respond(CSNN_SOFT, network, engines.Noise(torch.Generator()), "scan")
+    nodes = [part for part in network.layers if isinstance(part, BaseNode)]
+    assert [node.v_reset for node in nodes] == [None] * 3
+
+    last = IFNode(v_threshold=1e9, step_mode="m")  # never reached
+    with torch.no_grad():
+        last(network(constant_encode(images, CSNN_SOFT.n_steps)))
+        torch.testing.assert_close(respond(images), last.v / CSNN_SOFT.n_steps)
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "named"),
+    [
+        ("fc", {"reset": "soft"}, "network='csnn'"),
+        ("ann-csnn-16", {"reset": "soft"}, "reset='hard'"),
+        ("csnn-soft", {"network": "small-conv"}, "network='csnn'"),
+        ("csnn-soft", {"loss": "mse"}, "loss='logit_cross_entropy'"),
+        ("csnn-soft", {"anytime_steps": 4}, "anytime_steps=None"),
+        ("csnn", {"loss": "logit_cross_entropy"}, "readout='potential'"),
+    ],
+)
+def test_a_readout_that_does_not_fit_is_refused(preset, changes, named):
+    with pytest.raises(ValueError, match=named):
+        replace(PRESETS[preset], **changes)
 
 
 def test_the_event_engine_answers_like_the_others_up_to_the_noise(training_images):

@@ -136,7 +136,15 @@ def test_a_norm_with_momentum_zero_keeps_its_statistics():
     assert torch.equal(norm.running_var, torch.ones(16))
 
 
-@pytest.mark.parametrize(("make", "gain"), [(lambda: ConvSNN(channels=64), 1), (SmallConvSNN, 6)])
+@pytest.mark.parametrize(
+    ("make", "gain"),
+    [
+        (lambda: ConvSNN(channels=64), 1),
+        (lambda: ConvSNN(16, reset="soft"), 1),
+        (lambda: ConvSNN(16, last_fires=False), 1),
+        (SmallConvSNN, 6),
+    ],
+)
 def test_each_network_of_the_book_fits(make, gain):
     torch.manual_seed(1)
     images, n_steps = torch.rand(9, 1, 28, 28), 6

@@ -80,7 +80,8 @@ def make_network(config: ExperimentConfig) -> nn.Module:
         if config.network == "fc":
             network = FullyConnectedSNN(config.tau)
         elif config.network == "csnn":
-            network = ConvSNN(config.channels)
+            fires = config.readout == "rate"
+            network = ConvSNN(config.channels, reset=config.reset, last_fires=fires)
         else:
             network = SmallConvSNN(config.tau)
         if config.weight_std is not None:
@@ -115,6 +116,9 @@ def make_respond(
     config: ExperimentConfig, network: nn.Module, noise: Noise, engine: str
 ) -> Respond:
     """Join encoder, network and readout: images ``[N, 1, 28, 28]`` to rates ``[N, 10]``.
+
+    Where the last neurons only add up (``readout="potential"``), the mean over time is their
+    potential per step instead of a rate; all engines treat both alike.
 
     Args:
         config: The settings.

@@ -52,7 +52,8 @@ def conv_snn_rate(
             the results slightly; fast only where the processor can do it.
 
     Returns:
-        Rates, ``[N, 10]``, differentiable in all weights of the network.
+        Rates, ``[N, 10]``, differentiable in all weights of the network; potentials per
+        step if its last neurons do not fire.
     """
     precision = torch.bfloat16 if bfloat16 else torch.float32
     layers: list[Any] = list(network.get_submodule("layers").children())
@@ -67,7 +68,10 @@ def conv_snn_rate(
     spikes = spikes.permute(0, 1, 4, 2, 3).flatten(2)  # the dense layers count channels first
     for layer, node in pairwise(layers[first_dense:]):
         if _weight_dim(layer) == 2:
-            neuron, currents = parameters_of(node), _dense(spikes, layer.weight, precision)
+            currents = _dense(spikes, layer.weight, precision)
+            if isinstance(node, nn.Identity):  # the last neurons only add up
+                return currents.mean(0)
+            neuron = parameters_of(node)
             scan = lif_scan if isinstance(neuron, LIFParameters) else if_scan
             spikes = scan(currents, neuron)
     return spikes.mean(0)

@@ -46,8 +46,9 @@ def _lif(tau: float) -> neuron.LIFNode:
     return neuron.LIFNode(tau=float(tau), surrogate_function=surrogate.ATan())
 
 
-def _if() -> neuron.IFNode:
-    return neuron.IFNode(surrogate_function=surrogate.ATan())
+def _if(reset: str = "hard") -> neuron.IFNode:
+    v_reset = None if reset == "soft" else 0.0
+    return neuron.IFNode(v_reset=v_reset, surrogate_function=surrogate.ATan())
 
 
 class FullyConnectedSNN(_SpikingNetwork):
@@ -62,25 +63,31 @@ class ConvSNN(_SpikingNetwork):
 
     conv 3x3, batch norm, IF, max pool (14 x 14); the same again (7 x 7); dense to
     16 * channels; dense to 10. With 64 channels: 3136 -> 1024 -> 10.
+
+    ``reset`` is "hard" (to 0) or "soft" (the threshold is taken off, the rest is kept). With
+    ``last_fires=False`` the last ten neurons only add up: the network returns the
+    currents into them, whose sum over time is their potential.
     """
 
-    def __init__(self, channels: int = 64) -> None:
+    def __init__(self, channels: int = 64, *, reset: str = "hard", last_fires: bool = True) -> None:
+        if reset not in ("hard", "soft"):
+            raise ValueError(f"reset must be 'hard' or 'soft', got {reset!r}")
         if channels < 1:
             raise ValueError(f"channels must be at least 1, got {channels}")
         super().__init__(
             layer.Conv2d(1, channels, kernel_size=3, padding=1, bias=False),
             layer.BatchNorm2d(channels),
-            _if(),
+            _if(reset),
             layer.MaxPool2d(2, 2),
             layer.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False),
             layer.BatchNorm2d(channels),
-            _if(),
+            _if(reset),
             layer.MaxPool2d(2, 2),
             layer.Flatten(),
             layer.Linear(channels * 7 * 7, channels * 4 * 4, bias=False),
-            _if(),
+            _if(reset),
             layer.Linear(channels * 4 * 4, 10, bias=False),
-            _if(),
+            _if(reset) if last_fires else nn.Identity(),
         )
 
 

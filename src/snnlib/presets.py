@@ -115,6 +115,16 @@ def _convolutional() -> list[ExperimentConfig]:
             **_RECIPE,
         ),
         _CSNN.but(
+            "csnn-soft",
+            "Does it pass 99.5 % with a soft reset, and an answer read from potentials?",
+            claim="csnn-best",
+            epochs=20,
+            reset="soft",
+            readout="potential",
+            loss="logit_cross_entropy",
+            **_RECIPE,
+        ),
+        _CSNN.but(
             "csnn-16",
             "How far does a quarter of the channels get, in minutes and honestly?",
             claim="csnn-small",

@@ -20,6 +20,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "engine": ("auto", "events", "fused", "scan", "torch", "spikingjelly"),
     "amp": ("off", "bfloat16", "float16"),
     "neuron": ("spiking", "relu"),
+    "reset": ("hard", "soft"),
+    "readout": ("rate", "potential"),
     "conv_steps": ("all", "one"),
     "spike": ("step", "soft"),
     "rule": ("bptt", "last_step"),
@@ -43,6 +45,10 @@ class ExperimentConfig:
     Network:
         ``neuron="relu"`` makes it the ordinary network of the same shape: one step,
         rectifiers, logits at the end; ``loss="logit_cross_entropy"`` goes with it.
+        For the CSNN, ``reset="soft"`` takes the threshold off at a spike instead of
+        setting the potential to 0, and ``readout="potential"`` lets the last neurons
+        add up without ever firing; their potential after T steps, divided by T, is
+        the logit.
         ``anytime_steps`` reads the finished network after each of so many steps and
         counts its work, see ``snnlib.anytime``; the record keeps it as
         ``extra["anytime"]``.
@@ -83,6 +89,8 @@ class ExperimentConfig:
     zoom: float = 0.0
     normalise: bool = False
     neuron: str = "spiking"
+    reset: str = "hard"
+    readout: str = "rate"
     anytime_steps: int | None = None
     conv_steps: str = "all"
     spike: str = "step"
@@ -122,6 +130,7 @@ class ExperimentConfig:
 
     def _check_combinations(self) -> None:
         self._check_ordinary()
+        self._check_readout()
         fc_only = {"rule": "last_step", "spike": "soft", "engine": "events"}
         for name, value in fc_only.items():
             if getattr(self, name) == value and self.network != "fc":
@@ -139,6 +148,8 @@ class ExperimentConfig:
             raise ValueError(f"engine='events' needs amp='off', got {self.amp!r}")
         if self.engine == "fused" and self.amp == "float16":
             raise ValueError("engine='fused' needs amp='off' or 'bfloat16', got 'float16'")
+        if self.reset == "soft" and self.network != "csnn":
+            raise ValueError(f"reset='soft' needs network='csnn', got {self.network!r}")
         if self.network == "csnn" and self.tau != 2.0:
             raise ValueError(f"tau is not for network='csnn', which does not leak, got {self.tau}")
         faulty = self.spike == "soft" or self.rule == "last_step"
@@ -156,16 +167,37 @@ class ExperimentConfig:
     def _check_ordinary(self) -> None:
         """An ordinary network knows no time, no spikes and none of the posts' faults."""
         if self.neuron == "spiking":
-            if self.loss == "logit_cross_entropy":
-                raise ValueError("loss='logit_cross_entropy' needs logits, and so neuron='relu'")
             return
-        needed = {"encoding": ("constant",), "n_steps": (1,), "engine": ("auto", "torch")}
+        needed = {
+            "reset": ("hard",),
+            "readout": ("rate",),
+            "encoding": ("constant",),
+            "n_steps": (1,),
+            "engine": ("auto", "torch"),
+        }
         needed |= {"conv_steps": ("all",), "spike": ("step",), "rule": ("bptt",)}
         needed |= {"anytime_steps": (None, 1)}
         for name, allowed in needed.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(
                     f"neuron='relu' needs {name}={allowed[0]!r}, got {getattr(self, name)!r}"
+                )
+
+    def _check_readout(self) -> None:
+        """Logits come from an ordinary network, or from potentials; rates are no logits."""
+        answers_in_logits = self.neuron == "relu" or self.readout == "potential"
+        if self.loss == "logit_cross_entropy" and not answers_in_logits:
+            raise ValueError(
+                "loss='logit_cross_entropy' needs logits, and so neuron='relu' or "
+                "readout='potential'"
+            )
+        if self.readout == "rate":
+            return
+        needed = {"network": "csnn", "loss": "logit_cross_entropy", "anytime_steps": None}
+        for name, value in needed.items():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"readout='potential' needs {name}={value!r}, got {getattr(self, name)!r}"
                 )
 
     @property
