@@ -292,8 +292,16 @@ def answers(config, engine, images, seed=5):
 @pytest.mark.parametrize("engine", ["scan", "torch"])
 @pytest.mark.parametrize(
     "config",
-    [FC, CSNN, CSNN_SOFT, SMALL_CONV, replace(SMALL_CONV, conv_steps="one", normalise=True)],
-    ids=["fc", "csnn", "csnn-soft", "small-conv", "small-conv-once"],
+    [
+        FC,
+        replace(FC, reset="soft"),
+        CSNN,
+        CSNN_SOFT,
+        SMALL_CONV,
+        replace(SMALL_CONV, reset="soft"),
+        replace(SMALL_CONV, conv_steps="one", normalise=True),
+    ],
+    ids=["fc", "fc-soft", "csnn", "csnn-soft", "small-conv", "small-conv-soft", "small-conv-once"],
 )
 def test_all_engines_give_the_rates_and_gradients_of_the_library(config, engine, training_images):
     images = training_images.images[:8].double()
@@ -321,7 +329,7 @@ def test_a_potential_adds_up_what_comes_in(training_images):
 @pytest.mark.parametrize(
     ("preset", "changes", "named"),
     [
-        ("fc", {"reset": "soft"}, "network='csnn'"),
+        ("fc-last-step", {"reset": "soft"}, "reset='soft'"),
         ("ann-csnn-16", {"reset": "soft"}, "reset='hard'"),
         ("csnn-soft", {"network": "small-conv"}, "network='csnn'"),
         ("csnn-soft", {"loss": "mse"}, "loss='logit_cross_entropy'"),
@@ -334,10 +342,11 @@ def test_a_readout_that_does_not_fit_is_refused(preset, changes, named):
         replace(PRESETS[preset], **changes)
 
 
-def test_the_event_engine_answers_like_the_others_up_to_the_noise(training_images):
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+def test_the_event_engine_answers_like_the_others_up_to_the_noise(training_images, reset):
     pytest.importorskip("numba")
     pytest.importorskip("snnlib.events")
-    config = replace(FC, n_steps=2000)
+    config = replace(FC, n_steps=2000, reset=reset)
     images = training_images.images[:4]
     rates = []
     for engine in ("events", "scan"):

@@ -78,12 +78,12 @@ def make_network(config: ExperimentConfig) -> nn.Module:
         torch.manual_seed(config.seed)
         network: nn.Module
         if config.network == "fc":
-            network = FullyConnectedSNN(config.tau)
+            network = FullyConnectedSNN(config.tau, reset=config.reset)
         elif config.network == "csnn":
             fires = config.readout == "rate"
             network = ConvSNN(config.channels, reset=config.reset, last_fires=fires)
         else:
-            network = SmallConvSNN(config.tau)
+            network = SmallConvSNN(config.tau, reset=config.reset)
         if config.weight_std is not None:
             for weight in network.parameters():
                 nn.init.normal_(weight, std=config.weight_std)
@@ -221,7 +221,8 @@ def _respond_on_events(config: ExperimentConfig, network: nn.Module, noise: Nois
     from snnlib.events import poisson_linear_lif
 
     weight = network.get_parameter("layers.1.weight")
-    neuron = LIFParameters(tau=config.tau)
+    neuron = parameters_of(network.get_submodule("layers.2"))
+    assert isinstance(neuron, LIFParameters)
 
     def respond(images: Tensor) -> Tensor:
         first = noise.serve(len(images))

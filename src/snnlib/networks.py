@@ -39,23 +39,34 @@ class _SpikingNetwork(nn.Module):
         return self.layers(sequence)
 
 
-def _lif(tau: float) -> neuron.LIFNode:
+def _v_reset(reset: str) -> float | None:
+    """Where a spike sends the potential: to 0 (hard), or down by the threshold (soft)."""
+    if reset not in ("hard", "soft"):
+        raise ValueError(f"reset must be 'hard' or 'soft', got {reset!r}")
+    return None if reset == "soft" else 0.0
+
+
+def _lif(tau: float, reset: str) -> neuron.LIFNode:
     # The surrogate is always named: the library's own default changed between versions.
     if not tau > 1:
         raise ValueError(f"tau must be greater than 1 step, got {tau}")
-    return neuron.LIFNode(tau=float(tau), surrogate_function=surrogate.ATan())
+    return neuron.LIFNode(
+        tau=float(tau), v_reset=_v_reset(reset), surrogate_function=surrogate.ATan()
+    )
 
 
-def _if(reset: str = "hard") -> neuron.IFNode:
-    v_reset = None if reset == "soft" else 0.0
-    return neuron.IFNode(v_reset=v_reset, surrogate_function=surrogate.ATan())
+def _if(reset: str) -> neuron.IFNode:
+    return neuron.IFNode(v_reset=_v_reset(reset), surrogate_function=surrogate.ATan())
 
 
 class FullyConnectedSNN(_SpikingNetwork):
-    """784 inputs, 10 LIF neurons, no bias: the network of the first two posts."""
+    """784 inputs, 10 LIF neurons, no bias: the network of the first two posts.
 
-    def __init__(self, tau: float = 2.0) -> None:
-        super().__init__(layer.Flatten(), layer.Linear(28 * 28, 10, bias=False), _lif(tau))
+    ``reset`` is "hard" (to 0) or "soft" (the threshold is taken off, the rest is kept).
+    """
+
+    def __init__(self, tau: float = 2.0, *, reset: str = "hard") -> None:
+        super().__init__(layer.Flatten(), layer.Linear(28 * 28, 10, bias=False), _lif(tau, reset))
 
 
 class ConvSNN(_SpikingNetwork):
@@ -64,14 +75,11 @@ class ConvSNN(_SpikingNetwork):
     conv 3x3, batch norm, IF, max pool (14 x 14); the same again (7 x 7); dense to
     16 * channels; dense to 10. With 64 channels: 3136 -> 1024 -> 10.
 
-    ``reset`` is "hard" (to 0) or "soft" (the threshold is taken off, the rest is kept). With
-    ``last_fires=False`` the last ten neurons only add up: the network returns the
-    currents into them, whose sum over time is their potential.
+    ``reset`` as above. With ``last_fires=False`` the last ten neurons only add up: the
+    network returns the currents into them, whose sum over time is their potential.
     """
 
     def __init__(self, channels: int = 64, *, reset: str = "hard", last_fires: bool = True) -> None:
-        if reset not in ("hard", "soft"):
-            raise ValueError(f"reset must be 'hard' or 'soft', got {reset!r}")
         if channels < 1:
             raise ValueError(f"channels must be at least 1, got {channels}")
         super().__init__(
@@ -95,22 +103,22 @@ class SmallConvSNN(_SpikingNetwork):
     """10 and 20 channels, then 100 and 10 LIF neurons: the third post's network, done right.
 
     The post ran its convolutions once and only the dense part T times; here the
-    convolutions are inside the time loop.
+    convolutions are inside the time loop. ``reset`` as above.
     """
 
-    def __init__(self, tau: float = 2.0) -> None:
+    def __init__(self, tau: float = 2.0, *, reset: str = "hard") -> None:
         super().__init__(
             layer.Conv2d(1, 10, kernel_size=3, padding=1, bias=False),
-            _if(),
+            _if(reset),
             layer.MaxPool2d(2, 2),
             layer.Conv2d(10, 20, kernel_size=3, padding=1, bias=False),
-            _if(),
+            _if(reset),
             layer.MaxPool2d(2, 2),
             layer.Flatten(),
             layer.Linear(20 * 7 * 7, 100, bias=False),
-            _lif(tau),
+            _lif(tau, reset),
             layer.Linear(100, 10, bias=False),
-            _lif(tau),
+            _lif(tau, reset),
         )
 
 

@@ -139,6 +139,13 @@ def _convolutional() -> list[ExperimentConfig]:
             normalise=False,
             **{**_RECIPE, "epochs": 20},
         ),
+        _SMALL.but(
+            "small-conv-soft",
+            "And with a soft reset, all else the same?",
+            normalise=False,
+            reset="soft",
+            **{**_RECIPE, "epochs": 20},
+        ),
         _SMALL,
         _SMALL.but(
             "small-conv-quick", "Does it learn, in seconds?", **{**_QUICK, "batch_size": 64}

@@ -45,10 +45,10 @@ class ExperimentConfig:
     Network:
         ``neuron="relu"`` makes it the ordinary network of the same shape: one step,
         rectifiers, logits at the end; ``loss="logit_cross_entropy"`` goes with it.
-        For the CSNN, ``reset="soft"`` takes the threshold off at a spike instead of
-        setting the potential to 0, and ``readout="potential"`` lets the last neurons
-        add up without ever firing; their potential after T steps, divided by T, is
-        the logit.
+        ``reset="soft"`` takes the threshold off at a spike instead of setting the
+        potential to 0. ``readout="potential"`` lets the last neurons of the CSNN add
+        up without ever firing; their potential after T steps, divided by T, is the
+        logit.
         ``anytime_steps`` reads the finished network after each of so many steps and
         counts its work, see ``snnlib.anytime``; the record keeps it as
         ``extra["anytime"]``.
@@ -148,11 +148,11 @@ class ExperimentConfig:
             raise ValueError(f"engine='events' needs amp='off', got {self.amp!r}")
         if self.engine == "fused" and self.amp == "float16":
             raise ValueError("engine='fused' needs amp='off' or 'bfloat16', got 'float16'")
-        if self.reset == "soft" and self.network != "csnn":
-            raise ValueError(f"reset='soft' needs network='csnn', got {self.network!r}")
         if self.network == "csnn" and self.tau != 2.0:
             raise ValueError(f"tau is not for network='csnn', which does not leak, got {self.tau}")
         faulty = self.spike == "soft" or self.rule == "last_step"
+        if faulty and self.reset == "soft":
+            raise ValueError("reset='soft' cannot go with spike='soft' or rule='last_step'")
         if faulty and self.engine not in ("auto", "torch"):
             raise ValueError(
                 f"spike='soft' and rule='last_step' need engine='torch', got {self.engine!r}"
