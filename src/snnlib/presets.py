@@ -125,6 +125,13 @@ def _convolutional() -> list[ExperimentConfig]:
             **_RECIPE,
         ),
         _CSNN.but(
+            "csnn-short",
+            "Is 99.33 % within reach in half the epochs of the better recipe?",
+            claim="csnn-short",
+            epochs=10,
+            **_RECIPE,
+        ),
+        _CSNN.but(
             "csnn-16",
             "How far does a quarter of the channels get, in minutes and honestly?",
             claim="csnn-small",
