@@ -50,8 +50,8 @@ lint: $(READY)  ## ruff on package, tests, tools and chapters
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(READY)  ## mypy on the package
-	$(BIN)/mypy src
+types: $(READY)  ## mypy on the package, the tools and the benchmarks
+	$(BIN)/mypy src tools bench
 
 notebooks: $(READY)  ## execute chapters in place and store their outputs (CHAPTER=03 for one)
 	$(BIN)/python tools/notebooks.py execute --jobs $(JOBS) $(CHAPTER)

@@ -61,7 +61,8 @@ def alternate(
     for name, step in variants.items():
         step()
         repeats[name] = max(1, round(least / seconds(step, 1, clock)))
-    names, times = list(variants), {name: [] for name in variants}
+    names = list(variants)
+    times: dict[str, list[float]] = {name: [] for name in names}
     for i in range(rounds):
         shift = i % len(names)
         for name in names[shift:] + names[:shift]:
@@ -124,7 +125,7 @@ def machine() -> dict[str, Any]:
         processor = next((x.split(":")[1].strip() for x in lines if "model name" in x), processor)
         flags = set(next((x.split(":")[1] for x in lines if x.startswith("flags")), "").split())
     wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)

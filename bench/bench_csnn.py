@@ -70,7 +70,7 @@ class StepByStep(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         states: list[object] = [None] * 4
-        count: Tensor | float = 0.0
+        count = torch.zeros(())
         for _ in range(N_STEPS):
             x = images
             for i, (block, cell) in enumerate(zip(self.blocks, self.cells, strict=True)):

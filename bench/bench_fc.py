@@ -10,6 +10,7 @@ import importlib.util
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import _rounds
 import torch
@@ -64,7 +65,7 @@ def make_cells(
     linear = nn.Linear(784, n_outputs, bias=False)
 
     def rate(images: Tensor) -> Tensor:
-        flat, state, count = images.flatten(1), None, 0
+        flat, state, count = images.flatten(1), None, torch.zeros(())
         for _ in range(n_steps):
             current = linear((torch.rand_like(flat) < flat).float()) * gain
             spikes, state = cell(current, state)
@@ -193,7 +194,7 @@ def main() -> None:
     def wanted(what: str) -> bool:
         return options.only is None or options.only in what
 
-    def measure(what: str, goal: float, names: list[str], batch: int, **settings: int) -> None:
+    def measure(what: str, goal: float, names: list[str], batch: int, **settings: Any) -> None:
         if not wanted(what):
             return
         steps = {name: make_step(name, images[:batch], **settings) for name in names}

@@ -71,7 +71,8 @@ def run(notebook: Any) -> float:
 
 def steady(notebook: Any) -> Any:
     """Give a copy in which only the text of cells and outputs can differ."""
-    cells, seen = [], set()
+    cells: list[Any] = []
+    seen: set[str] = set()
     for cell in notebook.cells:
         clean = {key: cell.metadata[key] for key in ("tags", "mystnb") if key in cell.metadata}
         identity = _identity(cell.source, seen)
