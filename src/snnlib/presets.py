@@ -132,6 +132,16 @@ def _convolutional() -> list[ExperimentConfig]:
             **_RECIPE,
         ),
         _CSNN.but(
+            "csnn-short-soft",
+            "And with a soft reset and an answer read from potentials?",
+            claim="csnn-short",
+            epochs=10,
+            reset="soft",
+            readout="potential",
+            loss="logit_cross_entropy",
+            **_RECIPE,
+        ),
+        _CSNN.but(
             "csnn-16",
             "How far does a quarter of the channels get, in minutes and honestly?",
             claim="csnn-small",
