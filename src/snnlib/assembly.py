@@ -163,12 +163,8 @@ def _image_sets(
     if config.protocol == "honest":
         split = torch.Generator().manual_seed(stream_seed(config.seed, 0, "split"))
         training, validation = split_validation(training, len(training) // 6, split)
-        validation = _moved(validation, device)
-    return _moved(training, device), validation, _moved(test, device)
-
-
-def _moved(images: ImageSet, device: torch.device) -> ImageSet:
-    return ImageSet(images.images.to(device), images.labels.to(device), images.source)
+        validation = validation.to(device)
+    return training.to(device), validation, test.to(device)
 
 
 def _make_optimizer(config: ExperimentConfig, network: nn.Module) -> torch.optim.Optimizer:

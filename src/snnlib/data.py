@@ -52,6 +52,10 @@ class ImageSet:
         """The images at ``indices`` (whole numbers, any order), with their labels."""
         return ImageSet(self.images[indices], self.labels[indices], self.source)
 
+    def to(self, device: str | torch.device) -> "ImageSet":
+        """The same images and labels on another device."""
+        return ImageSet(self.images.to(device), self.labels.to(device), self.source)
+
 
 class Batches:
     """Mini-batches of an :class:`ImageSet`, from memory; made by :func:`make_loader`."""

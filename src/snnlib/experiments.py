@@ -146,7 +146,6 @@ def _select(run: Run, epoch: Epoch) -> None:
 def _state(run: Run) -> dict[str, Any]:
     return {
         "settings": asdict(run.config),
-        "engine": run.engine,
         "network": run.network.state_dict(),
         "selected": run.selected,
         "optimizer": run.optimizer.state_dict(),

@@ -26,7 +26,6 @@ from snnlib.ff_training import (
     count_correct,
     load_sets,
     load_state,
-    moved,
     prepare_ff,
     state_of,
     train_ff,
@@ -159,7 +158,7 @@ def run_post(
     whole = training_images or load_mnist(train=True)
     test = test_images or load_mnist(train=False)
     chosen = torch.randperm(len(whole), generator=pick)[: config.n_training]
-    training, test = moved(whole.subset(chosen), config.device), moved(test, config.device)
+    training, test = whole.subset(chosen).to(config.device), test.to(config.device)
     history: list[dict[str, Any]] = []
     begin = time.perf_counter()
 

@@ -216,9 +216,4 @@ def load_sets(
         training = training.subset(torch.arange(config.n_training))
     test = test or load_mnist(train=False)
     device = config.device
-    return moved(training, device), moved(validation, device), moved(test, device)
-
-
-def moved(images: ImageSet, device: str) -> ImageSet:
-    """The same images on another device."""
-    return ImageSet(images.images.to(device), images.labels.to(device), images.source)
+    return training.to(device), validation.to(device), test.to(device)
