@@ -15,7 +15,7 @@ from snnlib.ff_presets import FF_PRESETS
 from snnlib.flags import make_parser, with_flags
 from snnlib.presets import PRESETS
 from snnlib.records import load_checkpoint, load_weights, read_ledger
-from snnlib.reproduction import claim_rows, is_recorded, planned_runs, records_of
+from snnlib.reproduction import claim_rows, find_claims, is_recorded, planned_runs, records_of
 
 QUICK = ["--limit", "60", "--test-limit", "20", "-T", "3", "-b", "20", "-epochs", "2"]
 
@@ -99,7 +99,12 @@ def test_ctrl_c_leaves_a_checkpoint_the_way_back_and_exit_code_130(
 
 @pytest.mark.parametrize(
     ("words", "nearest"),
-    [(["train", "fcc"], "fc"), (["reproduce", "cssn"], "csnn"), (["train", "smal-conv"], "small")],
+    [
+        (["train", "fcc"], "fc"),
+        (["reproduce", "cssn"], "csnn"),
+        (["reproduce", "csnn-short-sof"], "csnn-short-soft"),
+        (["train", "smal-conv"], "small"),
+    ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(words, nearest, capsys, tmp_path):
     assert main([*words, "-out-dir", str(tmp_path)]) == 1
@@ -151,7 +156,7 @@ def test_a_run_with_changed_settings_does_not_answer_the_claim(small, tmp_path, 
 
 
 def test_a_seed_that_was_run_twice_counts_once():
-    (record,) = records_of(CLAIMS["csnn-small"], read_ledger(), "honest")
+    record, *_ = records_of(CLAIMS["csnn-small"], read_ledger(), "honest")
     again = replace(record, id="again")
     other = replace(record, id="other", seed=7, settings={**record.settings, "seed": 7})
     found = records_of(CLAIMS["csnn-small"], [record, other, again], "honest")
@@ -159,11 +164,19 @@ def test_a_seed_that_was_run_twice_counts_once():
 
 
 def test_a_setting_unknown_to_an_old_record_had_its_default():
-    (record,) = records_of(CLAIMS["csnn-small"], read_ledger(), "honest")
+    record, *_ = records_of(CLAIMS["csnn-small"], read_ledger(), "honest")
     older = {name: value for name, value in record.settings.items() if name != "zoom"}
     older = replace(record, settings=older)
     assert is_recorded(PRESETS["csnn-16"], [older])
     assert not is_recorded(replace(PRESETS["csnn-16"], zoom=0.1), [older])
+
+
+def test_a_preset_asks_for_what_its_claims_ask_of_it():
+    runs = planned_runs(find_claims("small-conv-post"), 2)
+    assert sorted((run.name, run.protocol, run.seed) for run in runs) == [
+        ("small-conv-post", protocol, seed) for protocol in ("honest", "post") for seed in (0, 1)
+    ]
+    assert find_claims("csnn-best") == [CLAIMS["csnn-best"]]
 
 
 def test_reproduce_runs_what_is_missing_records_it_and_is_then_done(tmp_path, capsys, monkeypatch):
@@ -179,6 +192,8 @@ def test_reproduce_runs_what_is_missing_records_it_and_is_then_done(tmp_path, ca
     assert [(r.preset, r.protocol) for r in records] == [("fc", "honest"), ("fc-ce", "honest")]
     assert not list(tmp_path.glob("*.ckpt"))
 
+    assert main(["reproduce", "fc-ce", *places]) == 0  # one preset of the claim
+    assert "1 of 1 runs" in capsys.readouterr().out
     assert main(["reproduce", "mse-vs-ce", *places]) == 0
     assert "2 of 2 runs" in capsys.readouterr().out
     assert len(read_ledger(tmp_path / "l.jsonl")) == 2

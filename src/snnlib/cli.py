@@ -87,7 +87,7 @@ def train(options: argparse.Namespace, words: Sequence[str]) -> int:
 def reproduce(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Repeat claims of the posts and record the runs, or list all claims."""
     from snnlib.records import read_ledger
-    from snnlib.reproduction import claims_as_markdown, find, is_recorded, planned_runs
+    from snnlib.reproduction import claims_as_markdown, find_claims, is_recorded, planned_runs
 
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ValueError("reproduce runs in one process; several runs go side by side with --jobs")
@@ -97,7 +97,7 @@ def reproduce(options: argparse.Namespace, words: Sequence[str]) -> int:
         print(claims_as_markdown(records))
         return 0
     names = list(CLAIMS) if options.all else options.claims
-    runs = planned_runs([find(name, CLAIMS, "claim") for name in names], options.seeds)
+    runs = planned_runs([claim for name in names for claim in find_claims(name)], options.seeds)
     missing = [with_flags(run, options) for run in runs if not is_recorded(run, records)]
     print(f"{len(runs) - len(missing)} of {len(runs)} runs are recorded already", flush=True)
     try:

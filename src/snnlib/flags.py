@@ -99,7 +99,8 @@ def _add_train(command: argparse.ArgumentParser) -> None:
 
 
 def _add_reproduce(command: argparse.ArgumentParser) -> None:
-    command.add_argument("claims", nargs="*", metavar="CLAIM", help=", ".join(CLAIMS))
+    offer = f"{', '.join(CLAIMS)}; or one preset of a claim"
+    command.add_argument("claims", nargs="*", metavar="CLAIM", help=offer)
     command.add_argument("--list", action="store_true", help="every claim, its number and ours")
     command.add_argument("--all", action="store_true", help="every claim that lacks a run")
     command.add_argument("--seeds", type=int, default=1, help="how many seeds of each run")

@@ -46,6 +46,19 @@ def find_preset(name: str) -> Any:
     return find(name, {**PRESETS, **FF_PRESETS}, "preset")
 
 
+def find_claims(name: str) -> list[Claim]:
+    """The claim of that name; or, by the name of a preset, what the claims ask of it alone.
+
+    Raises:
+        UnknownNameError: It is neither; the message names the most similar.
+    """
+    known = {name: [claim] for name, claim in CLAIMS.items()}
+    for claim in CLAIMS.values():
+        for preset in set(claim.presets) - CLAIMS.keys():
+            known.setdefault(preset, []).append(replace(claim, presets=(preset,)))
+    return find(name, known, "claim")
+
+
 def planned_runs(claims: Iterable[Claim], n_seeds: int) -> list[Any]:
     """Every configuration that the claims ask for, each once, seeds 0 to ``n_seeds`` - 1.
 
