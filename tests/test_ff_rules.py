@@ -216,6 +216,19 @@ def test_all_spikes_have_one_size_so_that_a_typical_image_has_the_wanted_length(
     assert layer.scale_of(images).flatten().tolist() == pytest.approx([2.0 / GREY_LEVEL] * 5)
 
 
+def test_images_stretched_alike_keep_their_differences_in_strength():
+    images = toy_images(5, 2).images
+    bright, faint = torch.full_like(images, 0.8), torch.full_like(images, 0.4)
+    for normalise, ratio in ((True, 1.0), (False, 2.0)):
+        config = small("goodness", normalise_images=normalise)
+        layer = prepare_ff(config, 100).network.layers[0]
+        torch.nn.init.zeros_(layer.linear.bias)
+        torch.testing.assert_close(layer.current(bright), ratio * layer.current(faint))
+        typical = torch.full_like(images, GREY_LEVEL)
+        wanted = layer.linear(torch.full((5, 784), layer.length))
+        torch.testing.assert_close(layer.current(typical), wanted, atol=1e-5, rtol=1e-5)
+
+
 def test_the_quick_goodness_of_a_poisson_layer_is_that_of_its_mean_input():
     layer, images = poisson_layer(8), toy_images(6, 2).images
     quick = first_layer_goodness(layer, images)
@@ -284,6 +297,7 @@ def test_compared_presets_differ_from_the_good_one_only_where_their_question_say
         "ff-goodness-10": set(),
         "ff-poisson": {"encoding", "n_steps"},
         "ff-steady-16": {"n_steps"},
+        "ff-alike-16": {"n_steps", "normalise_images"},
         "ff-relu-500": {"cell", "n_steps", "length", "theta", "scale", "gain"},
     }
     for name, differs in allowed.items():
@@ -370,6 +384,10 @@ def test_peer_normalisation_adds_the_variance_of_mean_rates_to_the_loss():
         ({"rule": "class-wise", "cell": "relu"}, "cell must be 'lif' with rule='class-wise'"),
         ({"rule": "two-pass", "hand_over": "spikes"}, "hand_over must be 'rate'"),
         ({"cell": "relu", "encoding": "poisson"}, "encoding='poisson' needs cell='lif'"),
+        (
+            {"normalise_images": False, "encoding": "poisson"},
+            "normalise_images=False needs rule='goodness' and encoding='constant', got 'goodness'",
+        ),
     ],
 )
 def test_settings_that_break_a_run_or_would_be_ignored_are_refused(changes, message):

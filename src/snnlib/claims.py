@@ -215,7 +215,7 @@ _ALL += [
     Claim(
         "ff-poisson",
         "Forward-Forward works on Poisson spikes as well.",
-        ("ff-poisson", "ff-steady-16"),
+        ("ff-poisson", "ff-steady-16", "ff-alike-16"),
         minutes=13.0,
     ),
     Claim(

@@ -4,6 +4,7 @@ All are :class:`ForwardForwardLayer`. What changes is the neuron, and, for Poiss
 input, how the layer next to the image counts its spikes.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,12 +23,33 @@ N_LABELS = 10  # pixels that hold the label
 GREY_LEVEL = 0.33  # root mean square of the pixels of a typical MNIST image
 
 
-class PoissonLayer(ForwardForwardLayer):
+class AlikeLayer(ForwardForwardLayer):
+    """The layer next to the image, with all images stretched by the same factor.
+
+    Other than a rate from below, the length of an image does not tell how good it is,
+    so it need not be divided out: bright images may stay stronger.
+    """
+
+    @property
+    def size(self) -> float:
+        """The factor: a typical image gets the root mean square ``length``."""
+        return self.length / GREY_LEVEL
+
+    def scale_of(self, inputs: Tensor) -> Tensor:
+        """The factor, the same for each of ``[N, ...]``."""
+        return inputs.new_full((len(inputs), 1), self.size)
+
+    def weigh(self, inputs: Tensor) -> Tensor:
+        """Currents of grey values or of a spike train."""
+        flat = inputs if inputs.dim() == 3 else inputs.flatten(1)
+        return self.linear(self.size * flat)
+
+
+class PoissonLayer(AlikeLayer):
     """The layer next to the image, shown Poisson spikes of the grey values.
 
-    Every spike has the same size, for all images: other than a rate from below,
-    the length of an image does not tell how good it is, so nothing is gained by
-    dividing it out. On a CPU the event engine works on the spikes alone.
+    Every spike has the same size, for all images. On a CPU the event engine works on
+    the spikes alone.
 
     Args:
         in_features: Number of pixels; images are flattened.
@@ -57,16 +79,6 @@ class PoissonLayer(ForwardForwardLayer):
         )
         self.neuron = neuron
         self.noise = noise
-        self.size = length / GREY_LEVEL  # of one spike
-
-    def scale_of(self, inputs: Tensor) -> Tensor:
-        """The size of a spike, the same for each of ``[N, ...]``."""
-        return inputs.new_full((len(inputs), 1), self.size)
-
-    def weigh(self, inputs: Tensor) -> Tensor:
-        """Currents of grey values (their mean over time) or of a spike train."""
-        flat = inputs if inputs.dim() == 3 else inputs.flatten(1)
-        return self.linear(self.size * flat)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Spikes ``[T, N, K]`` for images ``[N, ...]``."""
@@ -125,8 +137,10 @@ def make_layer(
 def make_layers(config: FFConfig, noise: torch.Generator) -> list[ForwardForwardLayer]:
     """Fresh layers 784 - hidden; with Poisson input the first one draws spikes from ``noise``."""
     again = N_LABELS if config.label_again else 0
-    below = (784, *(width + again for width in config.hidden))
-    layers = [make_layer(config, *sizes) for sizes in zip(below, config.hidden, strict=False)]
+    first_kind = ForwardForwardLayer if config.normalise_images else AlikeLayer
+    layers = [make_layer(config, 784, config.hidden[0], first_kind)]
+    for below, width in pairwise(config.hidden):
+        layers.append(make_layer(config, below + again, width))
     if draws_in_first_layer(config):
         first = PoissonLayer(
             784, config.hidden[0], config.n_steps, config.neuron, noise, config.length

@@ -154,6 +154,13 @@ COMPARED_PRESETS: dict[str, FFConfig] = {
             n_steps=16,
         ),
         _variant(
+            "ff-poisson",
+            "ff-alike-16",
+            "As ff-steady-16, all images stretched alike, as spikes are: is it the length?",
+            n_steps=16,
+            normalise_images=False,
+        ),
+        _variant(
             "ff-conv",
             "ff-conv",
             "Convolutions and a dense layer, each learning alone: how good?",

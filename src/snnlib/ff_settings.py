@@ -87,6 +87,7 @@ class FFConfig:
     together: bool = True  # all layers at once, or one after another
     hand_over: str = "rate"  # or "spikes"
     encoding: str = "constant"  # or "poisson"
+    normalise_images: bool = True  # each brought to ``length``, or all stretched by one factor
     shift_pixels: int = 2
     rotate_degrees: float = 0.0
     zoom: float = 0.0
@@ -122,6 +123,11 @@ class FFConfig:
                 )
         if (self.cell, self.encoding) == ("relu", "poisson"):
             raise ValueError("encoding='poisson' needs cell='lif', got 'relu'")
+        if not self.normalise_images and (self.rule, self.encoding) != ("goodness", "constant"):
+            raise ValueError(
+                "normalise_images=False needs rule='goodness' and encoding='constant', "
+                f"got {self.rule!r} and {self.encoding!r}"
+            )
         if not self.together and self.rule not in ("goodness", "class-wise"):
             raise ValueError(f"together=False needs layers without a head, got rule={self.rule!r}")
         if self.label_again and (self.rule, self.hand_over) != ("goodness", "rate"):
