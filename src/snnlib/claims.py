@@ -181,7 +181,7 @@ _ALL += [
     Claim(
         "ff-good",
         "Forward-Forward with spikes, every fault mended and an honest test.",
-        ("ff-good-500", "ff-long-500", "ff-long-1000"),
+        ("ff-good-500", "ff-long-500", "ff-long-1000", "ff-long-poisson"),
         post=4,
         test_accuracy=56.4,
         training_accuracy=78.79,

@@ -82,6 +82,14 @@ GOOD_PRESETS: dict[str, FFConfig] = {
             epochs=100,
             scale=3.0,
         ),
+        replace(
+            _GOOD,
+            name="ff-long-poisson",
+            question="ff-long-500 on Poisson spikes, as many steps: do the dice still help?",
+            encoding="poisson",
+            epochs=100,
+            scale=3.0,
+        ),
     ]
 }
 
