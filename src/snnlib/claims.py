@@ -76,7 +76,7 @@ _ALL = [
     Claim(
         "csnn-short",
         "99.33 % takes up to 64 epochs; the first post does not say whether fewer would do.",
-        ("csnn-short", "csnn-short-soft"),
+        ("csnn-short", "csnn-short-soft", "csnn-short-8"),
         post=1,
         test_accuracy=99.33,
         minutes=17.0,
