@@ -15,7 +15,14 @@ from snnlib.ff_presets import FF_PRESETS
 from snnlib.flags import make_parser, with_flags
 from snnlib.presets import PRESETS
 from snnlib.records import load_checkpoint, load_weights, read_ledger
-from snnlib.reproduction import claim_rows, find_claims, is_recorded, planned_runs, records_of
+from snnlib.reproduction import (
+    claim_rows,
+    find_claims,
+    is_recorded,
+    minutes_a_run,
+    planned_runs,
+    records_of,
+)
 
 QUICK = ["--limit", "60", "--test-limit", "20", "-T", "3", "-b", "20", "-epochs", "2"]
 
@@ -161,6 +168,17 @@ def test_a_seed_that_was_run_twice_counts_once():
     other = replace(record, id="other", seed=7, settings={**record.settings, "seed": 7})
     found = records_of(CLAIMS["csnn-small"], [record, other, again], "honest")
     assert sorted(r.id for r in found) == ["again", "other"]
+
+
+def test_the_cost_of_a_claim_is_what_its_presets_took():
+    claim = CLAIMS["ff-two-pass"]
+    records = {r.preset: r for r in read_ledger() if r.preset in claim.presets}
+    took = dict(zip(claim.presets, (20.0, 130.0, 550.0), strict=True))
+    runs = [replace(records[preset], seconds=s) for preset, s in took.items()]
+    slow = replace(runs[2], id="slow", seed=1, seconds=650.0)
+    assert minutes_a_run(claim, []) == "-"
+    assert minutes_a_run(claim, runs[:1]) == "1"
+    assert minutes_a_run(claim, [*runs, slow]) == "1 to 10"
 
 
 def test_a_setting_unknown_to_an_old_record_had_its_default():

@@ -11,7 +11,7 @@ from snnlib.claims import CLAIMS
 from snnlib.ff_conv import ClassLayer
 from snnlib.ff_goodness import class_goodness, goodness, normalise_length, peer_spread
 from snnlib.ff_layers import GREY_LEVEL, PoissonLayer
-from snnlib.ff_pairs import Lesson, wrong_labels
+from snnlib.ff_pairs import Lesson, measure_and_loss, wrong_labels
 from snnlib.ff_presets import (
     COMPARED_PRESETS,
     FF_CHOICES,
@@ -22,7 +22,12 @@ from snnlib.ff_presets import (
 )
 from snnlib.ff_rules import RULES
 from snnlib.ff_training import count_correct, prepare_ff, train_ff
-from snnlib.forward_forward import first_layer_goodness, learn_from, overlay_labels
+from snnlib.forward_forward import (
+    first_layer_goodness,
+    label_goodness,
+    learn_from,
+    overlay_labels,
+)
 from snnlib.memory import counting_remembered
 from snnlib.neurons import LIFParameters
 from snnlib.readout import firing_rate
@@ -33,6 +38,7 @@ SMALL = {
     "relu": {"cell": "relu", "length": 4.0, "theta": 2.0, "scale": 1.0, "gain": 1.0},
     "poisson": {"encoding": "poisson", "n_steps": 8},
     "label again": {"label_again": True},
+    "every": {"negatives": "every"},
     "peer": {"peer": 1.0},
     "two-pass": {"rule": "two-pass"},
     "neutral-head": {"rule": "neutral-head"},
@@ -119,6 +125,7 @@ def remembered_at_once(config: FFConfig) -> int:
 DEEP = {
     "goodness": lambda depth: {"hidden": (32,) * depth},
     "relu": lambda depth: {"hidden": (32,) * depth},
+    "every": lambda depth: {"hidden": (32,) * depth},
     "two-pass": lambda depth: {"hidden": (32,) * depth},
     "class-wise": lambda depth: {"hidden": (10,) * depth, "dense": ()},
 }
@@ -265,6 +272,22 @@ def test_bptt_takes_the_gradient_of_cross_entropy_through_all_layers():
         torch.testing.assert_close(layer.weight.grad, weight.grad, rtol=1e-4, atol=1e-6)
 
 
+def test_every_wrong_label_at_once_is_cross_entropy_over_the_goodness_of_all_labels():
+    config, images = small("every", scale=3.0), toy_images(10, 2)
+    run = prepare_ff(config, 100)
+    measure, _ = measure_and_loss(config)
+    losses = run.rule.learn(run.network, images.images, images.labels, config, run.generator)
+    judged = label_goodness(run.network, images.images, measure=measure)
+    by_hand = torch.stack([cross_entropy(3 * g, images.labels) / 3 for g in judged])
+    torch.testing.assert_close(losses, by_hand)
+
+
+@pytest.mark.parametrize("settings", [{"theta": 1.0}, {"rule": "two-pass"}])
+def test_every_wrong_label_at_once_needs_a_loss_on_differences(settings):
+    with pytest.raises(ValueError, match="negatives='every' needs rule='goodness' and no theta"):
+        small("every", **settings)
+
+
 def test_layers_one_by_one_need_a_rule_without_a_head():
     with pytest.raises(ValueError, match="together=False"):
         small("two-pass", together=False)
@@ -298,6 +321,7 @@ def test_compared_presets_differ_from_the_good_one_only_where_their_question_say
         "ff-poisson": {"encoding", "n_steps"},
         "ff-steady-16": {"n_steps"},
         "ff-alike-16": {"n_steps", "normalise_images"},
+        "ff-every-500": {"negatives"},
         "ff-relu-500": {"cell", "n_steps", "length", "theta", "scale", "gain"},
     }
     for name, differs in allowed.items():

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from snnlib.ff_goodness import every_label_loss
 from snnlib.ff_post import PostNetwork, overlay_labels_in_column, post_loss
 from snnlib.ff_presets import PostConfig
 from snnlib.forward_forward import (
@@ -191,6 +192,31 @@ def test_symmetric_loss_sees_the_difference_only():
     assert forward_forward_loss(g_pos, g_neg, scale=6.0).item() == pytest.approx(expected, abs=1e-6)
     moved = forward_forward_loss(g_pos + 3, g_neg + 3, scale=6.0).item()
     assert moved == pytest.approx(expected, abs=1e-6)
+
+
+def test_with_two_labels_the_loss_over_every_label_is_the_symmetric_one():
+    g = torch.tensor([[0.9, 0.1], [0.4, 0.2], [1.0, 3.0]])
+    labels = torch.tensor([0, 1, 1])
+    pair = forward_forward_loss(g[range(3), labels], g[range(3), 1 - labels], scale=6.0)
+    torch.testing.assert_close(every_label_loss(g, labels, scale=6.0), pair)
+
+
+def test_every_wrong_label_pulls_by_its_softmax():
+    generator = torch.Generator().manual_seed(1)
+    g = torch.randn(8, 10, generator=generator, dtype=torch.float64).requires_grad_()
+    labels = torch.randint(10, (8,), generator=generator)
+    every_label_loss(g, labels, scale=3.0).backward()
+    wanted = (3.0 * g.detach()).softmax(dim=1)
+    wanted[range(8), labels] -= 1
+    torch.testing.assert_close(g.grad, wanted / 8)
+
+
+def test_the_loss_over_every_label_refuses_a_bad_shape_or_scale():
+    g = torch.zeros(2, 10)
+    with pytest.raises(ValueError, match=r"labels must be \[2\], .* got \[3\]"):
+        every_label_loss(g, torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match="scale must be greater than 0, got 0"):
+        every_label_loss(g, torch.zeros(2, dtype=torch.int64), scale=0)
 
 
 # --- layers

@@ -8,8 +8,7 @@ class Claim:
     """One claim of a post, or a question of our own; ``post`` is the post that it is about, if any.
 
     Accuracies are in percent, as the post prints them; ``None`` where it gives
-    none. ``presets`` repeat it under each of ``protocols``; ``minutes`` is an estimate
-    of what one run costs on two CPU cores; the ledger holds what it took.
+    none. ``presets`` repeat it under each of ``protocols``.
     """
 
     name: str
@@ -19,7 +18,6 @@ class Claim:
     test_accuracy: float | None = None
     training_accuracy: float | None = None
     protocols: tuple[str, ...] = ("honest",)
-    minutes: float = 5.0
     quotation: str = ""
 
     @property
@@ -61,7 +59,6 @@ _ALL = [
         test_accuracy=99.33,
         training_accuracy=99.99,
         protocols=("post",),  # csnn-best asks honestly, in a third of the time
-        minutes=115.0,
         quotation="最大测试准确率: 99.33%",
     ),
     Claim(
@@ -71,7 +68,6 @@ _ALL = [
         post=1,
         test_accuracy=99.33,
         training_accuracy=99.99,
-        minutes=32.0,
     ),
     Claim(
         "csnn-short",
@@ -79,14 +75,12 @@ _ALL = [
         ("csnn-short", "csnn-short-soft", "csnn-short-8"),
         post=1,
         test_accuracy=99.33,
-        minutes=17.0,
     ),
     Claim(
         "csnn-small",
         "The convolutional network gains much over one layer; the post shows 64 channels only.",
         ("csnn-16",),
         post=1,
-        minutes=10.0,
     ),
     Claim(
         "small-conv",
@@ -94,7 +88,6 @@ _ALL = [
         ("small-conv", "small-conv-soft", "small-conv-post"),
         post=3,
         test_accuracy=98.0,
-        minutes=20.0,
         quotation="训练结果最后可以达到测试集98%准确度",
     ),
     Claim(
@@ -110,14 +103,12 @@ _ALL = [
         post=3,
         test_accuracy=98.0,
         protocols=("post",),
-        minutes=10.0,
     ),
     Claim(
         "from-scratch",
         "Neurons written from scratch are compared with SpikingJelly's; no result is given.",
         ("fc-engine-torch", "fc-engine-spikingjelly"),
         post=5,
-        minutes=8.0,
         quotation="在相同的精度、超参数和网络结构下与SpikingJelly进行精度对比",
     ),
     Claim(
@@ -125,7 +116,6 @@ _ALL = [
         "The gradient is taken by backpropagation through time; the code uses the last step alone.",
         ("fc-bptt", "fc-last-step", "post5", "post5-bptt"),
         post=5,
-        minutes=9.0,
     ),
     Claim(
         "mse-vs-ce",
@@ -160,7 +150,7 @@ _ALL += [
 ]
 
 _TRIED = (
-    "base mean threshold soft random all label peer layerwise spikes "
+    "base mean threshold soft random all every label peer layerwise spikes "
     "T4 T16 T50 tau4 low high still wide deep"
 )
 _FAULTS = ("state", "softplus", "label", "norm", "scale")
@@ -185,50 +175,47 @@ _ALL += [
         post=4,
         test_accuracy=56.4,
         training_accuracy=78.79,
-        minutes=10.0,
+    ),
+    Claim(
+        "ff-every",
+        "Each layer weighs the true label against all nine wrong ones at once, not against one.",
+        ("ff-every-500", "ff-every-1000"),
     ),
     Claim(
         "engines",
         "Three engines, the same network: they learn alike, whoever computes the time steps.",
         ("fc-engine-events", "fc-engine-torch", "fc-engine-spikingjelly"),
-        minutes=6.0,
     ),
     Claim(
         "anytime",
         "A spiking network can answer early, and saves energy against an ordinary one.",
         ("fc-anytime", "ann-fc", "csnn-16-anytime", "ann-csnn-16"),
-        minutes=6.0,
     ),
     Claim(
         "ff-compare",
         "The same layers by Forward-Forward, by BPTT, and without spikes: what does each give?",
         ("ff-good-500", "ff-vs-bptt", "ff-relu-500", "ff-relu-2000"),
-        minutes=12.0,
     ),
     Claim(
         "ff-two-pass",
         "Hidden layers learn good from bad, the last one digits; two passes do instead of ten.",
         ("ff-two-pass", "ff-goodness-10", "ff-neutral-head"),
         post=4,
-        minutes=6.0,
     ),
     Claim(
         "ff-poisson",
         "Forward-Forward works on Poisson spikes as well.",
         ("ff-poisson", "ff-steady-16", "ff-alike-16"),
-        minutes=13.0,
     ),
     Claim(
         "ff-tried",
         "What the literature offers Forward-Forward, one change at a time, 8 epochs each.",
         tuple(f"ff-try-{name}" for name in _TRIED.split()),
-        minutes=3.0,
     ),
     Claim(
         "ff-conv",
         "Convolutions learn with local gradients only, by goodness of each class.",
         ("ff-conv",),
-        minutes=40.0,
     ),
 ]
 

@@ -103,6 +103,31 @@ def forward_forward_loss(
     return F.softplus(scale * torch.cat([theta - g_pos, g_neg - theta])).mean() / scale
 
 
+def every_label_loss(g: Tensor, labels: Tensor, *, scale: float = 1.0) -> Tensor:
+    """Push goodness up with the true label and down with all wrong ones at once.
+
+    Eq. (13.5) of the book: log(1 + sum over wrong labels of exp(-scale * (g_true - g_wrong)))
+    / scale, which is the cross-entropy of a softmax over ``scale * g``. With one wrong
+    label it is :func:`forward_forward_loss` without a threshold.
+
+    Args:
+        g: Goodness of every image with every label, ``[N, n_classes]``.
+        labels: The true ones, ``[N]``.
+        scale: How sharply the loss bends.
+
+    Returns:
+        A scalar, the mean over the images.
+
+    Raises:
+        ValueError: Images and labels are not equally many, or ``scale`` is not positive.
+    """
+    if g.shape[:1] != labels.shape:
+        raise ValueError(f"labels must be [{len(g)}], one for each image, got {[*labels.shape]}")
+    if not scale > 0:
+        raise ValueError(f"scale must be greater than 0, got {scale}")
+    return F.cross_entropy(scale * g, labels) / scale
+
+
 def normalise_length(inputs: Tensor, length: float = 2.0) -> Tensor:
     """Keep the direction of an input vector and forget its length.
 

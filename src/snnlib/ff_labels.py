@@ -4,6 +4,8 @@ In Forward-Forward a label is part of the image. Written truly it makes a positi
 image, written wrongly a negative one (Hinton 2022, Sec. 3.3; chapter 8).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -39,6 +41,16 @@ def overlay_neutral(images: Tensor, n_classes: int = 10) -> Tensor:
     marked = images.clone()
     marked[:, 0, 0, :n_classes] = 1.0 / n_classes
     return marked
+
+
+def with_every_label(
+    images: Tensor,
+    overlay: Callable[[Tensor, Tensor], Tensor] = overlay_labels,
+    n_classes: int = 10,
+) -> Tensor:
+    """All images with label 0, then all with label 1, and so on: ``[n_classes * N, ...]``."""
+    labels = torch.arange(n_classes, device=images.device).repeat_interleave(len(images))
+    return overlay(images.repeat(n_classes, *[1] * (images.dim() - 1)), labels)
 
 
 def draw_wrong_labels(labels: Tensor, generator: torch.Generator, n_classes: int = 10) -> Tensor:

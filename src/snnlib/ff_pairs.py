@@ -11,8 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from snnlib.encoding import poisson_encode
-from snnlib.ff_goodness import peer_spread
-from snnlib.ff_labels import draw_likely_wrong_labels, draw_wrong_labels, overlay_labels
+from snnlib.ff_goodness import every_label_loss, peer_spread
+from snnlib.ff_labels import (
+    draw_likely_wrong_labels,
+    draw_wrong_labels,
+    overlay_labels,
+    with_every_label,
+)
 from snnlib.ff_layers import build_network, draws_in_first_layer
 from snnlib.ff_presets import FFConfig
 from snnlib.forward_forward import (
@@ -124,6 +129,20 @@ def learn_pairs(network: ForwardForwardNetwork, lesson: Lesson) -> tuple[Tensor,
     return learn_from(network, both, objective, only)
 
 
+def learn_every_label(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
+    """Gradients from one batch, each image with all of its labels: the loss of each layer."""
+    images, labels, config, generator, only = lesson
+    measure, _ = measure_and_loss(config)
+
+    def objective(rate: Tensor) -> Tensor:
+        g = measure(rate).view(-1, len(labels)).T
+        value = every_label_loss(g, labels, scale=config.scale)
+        return value + config.peer * peer_spread(rate) if config.peer else value
+
+    marked = with_every_label(images, overlay_for(config, generator))
+    return learn_from(network, marked, objective, only)[0]
+
+
 def answers_by_goodness(
     network: ForwardForwardNetwork, images: Tensor, config: FFConfig, noise: torch.Generator
 ) -> dict[str, Tensor]:
@@ -145,6 +164,8 @@ def answers_from_layer(judged: Tensor) -> dict[str, Tensor]:
 
 def learn_goodness(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
     """Every layer tells right labels from wrong ones by its goodness."""
+    if lesson.config.negatives == "every":
+        return learn_every_label(network, lesson)
     return learn_pairs(network, lesson)[0]
 
 

@@ -90,6 +90,15 @@ GOOD_PRESETS: dict[str, FFConfig] = {
             epochs=100,
             scale=3.0,
         ),
+        replace(
+            _GOOD,
+            claim="ff-every",
+            name="ff-every-1000",
+            question="Every wrong label at once, 60 epochs, twice the neurons: does it reach 99 %?",
+            hidden=(1000, 1000),
+            negatives="every",
+            epochs=60,
+        ),
     ]
 }
 
@@ -132,6 +141,12 @@ COMPARED_PRESETS: dict[str, FFConfig] = {
             "Forward-Forward without spikes, 784-2000-2000: how good?",
             hidden=(2000, 2000),
             **_RELU,
+        ),
+        _variant(
+            "ff-every",
+            "ff-every-500",
+            "Every wrong label at once, 784-500-500: what is it worth?",
+            negatives="every",
         ),
         _variant(
             "ff-two-pass",
@@ -184,6 +199,7 @@ _TRIED: dict[str, tuple[str, dict[str, Any]]] = {
     "soft": ("A loss that bends half as sharply?", {"scale": 3.0}),
     "random": ("Wrong labels at random?", {"negatives": "random"}),
     "all": ("Wrong labels that all layers confuse?", {"negatives": "likely-all"}),
+    "every": ("Every wrong label at once?", {"negatives": "every"}),
     "label": ("The label shown to every layer?", {"label_again": True}),
     "peer": ("Peer normalisation (Hinton 2022)?", {"peer": 1.0}),
     "layerwise": ("One layer after the other, 8 epochs each?", {"together": False}),

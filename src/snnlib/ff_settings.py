@@ -10,7 +10,7 @@ FF_CHOICES: dict[str, tuple[str, ...]] = {
     "rule": ("goodness", "two-pass", "neutral-head", "class-wise", "bptt"),
     "cell": ("lif", "relu"),
     "goodness": ("mean_square", "mean"),
-    "negatives": ("likely", "likely-all", "random"),
+    "negatives": ("likely", "likely-all", "random", "every"),
     "hand_over": ("rate", "spikes"),
     "encoding": ("constant", "poisson"),
 }
@@ -80,7 +80,9 @@ class FFConfig:
     scale: float = 6.0
     goodness: str = "mean_square"
     gain: float = 20.0
-    negatives: str = "likely"  # to the first layer; or "likely-all" to all layers, or "random"
+    # One wrong label, "likely" to the first layer, "likely-all" to all layers, or at "random";
+    # or "every" wrong label at once.
+    negatives: str = "likely"
     sharpness: float = 1.0
     peer: float = 0.0  # weight of the peer normalisation in the loss; 0 switches it off
     label_again: bool = False  # shown to every layer, not only to the first
@@ -127,6 +129,11 @@ class FFConfig:
             raise ValueError(
                 "normalise_images=False needs rule='goodness' and encoding='constant', "
                 f"got {self.rule!r} and {self.encoding!r}"
+            )
+        if self.negatives == "every" and (self.rule, self.theta) != ("goodness", None):
+            raise ValueError(
+                "negatives='every' needs rule='goodness' and no theta, "
+                f"got {self.rule!r} and {self.theta!r}"
             )
         if not self.together and self.rule not in ("goodness", "class-wise"):
             raise ValueError(f"together=False needs layers without a head, got rule={self.rule!r}")

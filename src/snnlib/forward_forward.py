@@ -21,6 +21,7 @@ from snnlib.ff_labels import (
     draw_wrong_labels,
     overlay_labels,
     overlay_neutral,
+    with_every_label,
 )
 from snnlib.readout import firing_rate, predict
 
@@ -227,7 +228,7 @@ def label_goodness(
     n_classes: int = 10,
 ) -> Tensor:
     """Goodness that each layer finds in images with every label in turn: ``[L, N, n_classes]``."""
-    rates = network(_with_every_label(images, overlay, n_classes))
+    rates = network(with_every_label(images, overlay, n_classes))
     judged = torch.stack([measure(rate) for rate in rates])
     return judged.view(len(rates), n_classes, len(images)).transpose(1, 2)
 
@@ -286,13 +287,5 @@ def classify_by_rate(
     This is the fourth post's first way to predict. Forward-Forward gives the
     output neurons no class, so it works only if something else has taught them.
     """
-    rate = network(_with_every_label(images, overlay, n_classes))[-1]
+    rate = network(with_every_label(images, overlay, n_classes))[-1]
     return predict(rate.view(n_classes, len(images), -1).sum(dim=0))
-
-
-def _with_every_label(
-    images: Tensor, overlay: Callable[[Tensor, Tensor], Tensor], n_classes: int
-) -> Tensor:
-    """All images with label 0, then all with label 1, and so on: ``[n_classes * N, ...]``."""
-    labels = torch.arange(n_classes, device=images.device).repeat_interleave(len(images))
-    return overlay(images.repeat(n_classes, *[1] * (images.dim() - 1)), labels)
