@@ -322,6 +322,7 @@ def test_compared_presets_differ_from_the_good_one_only_where_their_question_say
         "ff-steady-16": {"n_steps"},
         "ff-alike-16": {"n_steps", "normalise_images"},
         "ff-every-500": {"negatives"},
+        "ff-every-relu": {"negatives", "cell", "n_steps", "length", "scale", "gain"},
         "ff-relu-500": {"cell", "n_steps", "length", "theta", "scale", "gain"},
     }
     for name, differs in allowed.items():

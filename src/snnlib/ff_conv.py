@@ -12,10 +12,9 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnlib.ff_goodness import class_goodness
+from snnlib.ff_goodness import class_goodness, every_label_loss
 from snnlib.ff_pairs import Lesson, Rule, answers_from_layer
 from snnlib.ff_presets import FFConfig
 from snnlib.forward_forward import ForwardForwardNetwork, learn_from
@@ -84,7 +83,7 @@ def learn_classwise(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
     images, labels, config, _, only = lesson
 
     def objective(rate: Tensor) -> Tensor:
-        return F.cross_entropy(config.gain * class_goodness(rate, config.goodness), labels)
+        return every_label_loss(config.gain * class_goodness(rate, config.goodness), labels)
 
     return learn_from(network, images, objective, only)[0]
 

@@ -149,6 +149,13 @@ COMPARED_PRESETS: dict[str, FFConfig] = {
             negatives="every",
         ),
         _variant(
+            "ff-every",
+            "ff-every-relu",
+            "Every wrong label at once, without spikes, 784-500-500: what do spikes cost?",
+            negatives="every",
+            **{**_RELU, "theta": None},
+        ),
+        _variant(
             "ff-two-pass",
             "ff-two-pass",
             "A last layer that learns digits: are two passes as good as ten?",
