@@ -151,7 +151,7 @@ _ALL += [
 
 _TRIED = (
     "base mean threshold soft random all every label peer layerwise spikes "
-    "T4 T16 T50 tau4 low high still wide deep"
+    "T4 T16 T50 tau4 low high still near wide deep"
 )
 _FAULTS = ("state", "softplus", "label", "norm", "scale")
 _ALL += [
@@ -179,7 +179,10 @@ _ALL += [
     Claim(
         "ff-every",
         "Each layer weighs the true label against all nine wrong ones at once, not against one.",
-        ("ff-every-500", "ff-every-1000", "ff-every-relu", "ff-good-500", "ff-vs-bptt"),
+        (
+            *("ff-every-500", "ff-every-1000", "ff-every-moves"),
+            *("ff-every-relu", "ff-good-500", "ff-vs-bptt"),
+        ),
     ),
     Claim(
         "engines",

@@ -99,6 +99,18 @@ GOOD_PRESETS: dict[str, FFConfig] = {
             negatives="every",
             epochs=60,
         ),
+        replace(
+            _GOOD,
+            claim="ff-every",
+            name="ff-every-moves",
+            question="As ff-every-1000, images also turned and stretched: does it reach 99 %?",
+            hidden=(1000, 1000),
+            negatives="every",
+            epochs=60,
+            shift_pixels=1,
+            rotate_degrees=10.0,
+            zoom=0.1,
+        ),
     ]
 }
 
@@ -218,6 +230,7 @@ _TRIED: dict[str, tuple[str, dict[str, Any]]] = {
     "low": ("Half the threshold?", {"v_threshold": 0.5}),
     "high": ("Twice the threshold?", {"v_threshold": 2.0}),
     "still": ("Images that are not shifted?", {"shift_pixels": 0}),
+    "near": ("Shifts of one pixel at most?", {"shift_pixels": 1}),
     "wide": ("Twice the neurons?", {"hidden": (1000, 1000)}),
     "deep": ("A third layer?", {"hidden": (500, 500, 500)}),
 }
