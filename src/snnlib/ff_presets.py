@@ -63,6 +63,15 @@ POST_PRESETS = {config.name: config for config in [*ROWS, *_ablation()]}
 
 
 _GOOD = FFConfig("ff-good-500", "How good is 784-500-500 with local gradients only?")
+_EVERY = replace(
+    _GOOD,
+    claim="ff-every",
+    name="ff-every-1000",
+    question="Every wrong label at once, 60 epochs, twice the neurons: does it reach 99 %?",
+    hidden=(1000, 1000),
+    negatives="every",
+    epochs=60,
+)
 GOOD_PRESETS: dict[str, FFConfig] = {
     c.name: c
     for c in [
@@ -90,23 +99,11 @@ GOOD_PRESETS: dict[str, FFConfig] = {
             epochs=100,
             scale=3.0,
         ),
+        _EVERY,
         replace(
-            _GOOD,
-            claim="ff-every",
-            name="ff-every-1000",
-            question="Every wrong label at once, 60 epochs, twice the neurons: does it reach 99 %?",
-            hidden=(1000, 1000),
-            negatives="every",
-            epochs=60,
-        ),
-        replace(
-            _GOOD,
-            claim="ff-every",
+            _EVERY,
             name="ff-every-moves",
             question="As ff-every-1000, images also turned and stretched: does it reach 99 %?",
-            hidden=(1000, 1000),
-            negatives="every",
-            epochs=60,
             shift_pixels=1,
             rotate_degrees=10.0,
             zoom=0.1,
