@@ -160,13 +160,13 @@ def toy_preset(monkeypatch):
     """A preset of toy size under the name of a real one, on toy images."""
     for room in (ff_experiments, ff_training):
         monkeypatch.setattr(room, "load_mnist", lambda *, train: WHOLE if train else TEST)
-    small = replace(SMALL, name="ff-conv")
-    monkeypatch.setitem(ff_experiments.FF_PRESETS, "ff-conv", small)
+    small = replace(SMALL, name="ff-alike-16")
+    monkeypatch.setitem(ff_experiments.FF_PRESETS, "ff-alike-16", small)
 
 
 @pytest.mark.usefixtures("toy_preset")
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path, monkeypatch, capsys):
-    words = ["reproduce", "ff-conv", "--out-dir", str(tmp_path), "--save-model"]
+    words = ["reproduce", "ff-alike-16", "--out-dir", str(tmp_path), "--save-model"]
     words += ["--ledger", str(tmp_path / "ledger.jsonl")]
     finished, one_epoch = [], ff_training.learn_epoch
 
@@ -178,7 +178,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path, monkeypatc
 
     monkeypatch.setattr(ff_training, "learn_epoch", interrupted)
     assert main(words) == 130
-    assert "snnlib reproduce ff-conv" in capsys.readouterr().err
+    assert "snnlib reproduce ff-alike-16" in capsys.readouterr().err
     assert list(tmp_path.glob("*.ckpt"))
 
     assert main(words) == 0

@@ -43,7 +43,9 @@ SMALL = {
     "two-pass": {"rule": "two-pass"},
     "neutral-head": {"rule": "neutral-head"},
     "bptt": {"rule": "bptt"},
+    "soft": {"reset": "soft"},
     "class-wise": {"rule": "class-wise", "hidden": (10, 20), "dense": (50,), "kernel": 3},
+    "class-wise dense": {"rule": "class-wise", "hidden": (), "dense": (50, 30)},
 }
 
 
@@ -128,6 +130,7 @@ DEEP = {
     "every": lambda depth: {"hidden": (32,) * depth},
     "two-pass": lambda depth: {"hidden": (32,) * depth},
     "class-wise": lambda depth: {"hidden": (10,) * depth, "dense": ()},
+    "class-wise dense": lambda depth: {"dense": (40,) * depth},
 }
 
 
@@ -294,7 +297,7 @@ def test_layers_one_by_one_need_a_rule_without_a_head():
 
 
 def test_unknown_settings_are_refused_by_name():
-    for name in ("rule", "cell", "goodness", "negatives", "hand_over", "encoding"):
+    for name in ("rule", "cell", "goodness", "negatives", "hand_over", "encoding", "reset"):
         with pytest.raises(ValueError, match=f"{name} must be one of .*, got 'odd'"):
             replace(TINY, **{name: "odd"})
 
@@ -323,6 +326,7 @@ def test_compared_presets_differ_from_the_good_one_only_where_their_question_say
         "ff-alike-16": {"n_steps", "normalise_images"},
         "ff-every-500": {"negatives"},
         "ff-every-relu": {"negatives", "cell", "n_steps", "length", "scale", "gain"},
+        "ff-class-500": {"rule", "hidden", "dense", "gain", "batch_size", "lr"},
         "ff-relu-500": {"cell", "n_steps", "length", "theta", "scale", "gain"},
     }
     for name, differs in allowed.items():

@@ -218,7 +218,12 @@ _ALL += [
     Claim(
         "ff-conv",
         "Convolutions learn with local gradients only, by goodness of each class.",
-        ("ff-conv",),
+        ("ff-conv", "ff-conv-moves"),
+    ),
+    Claim(
+        "ff-class",
+        "Dense layers whose neurons belong to classes: one look at an image teaches, one answers.",
+        ("ff-class-500", "ff-class-1000", "ff-every-500", "ff-vs-bptt"),
     ),
 ]
 

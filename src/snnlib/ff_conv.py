@@ -61,7 +61,7 @@ def build_classwise(config: FFConfig, noise: torch.Generator) -> ForwardForwardN
 
     layers, side = [], 28
     for number, (n_in, n_out) in enumerate(pairwise((1, *config.hidden, *config.dense))):
-        halved = number in (1, 2)
+        halved = number in (1, 2) and number <= len(config.hidden)
         side = side // 2 if halved else side
         prepare: list[nn.Module] = [nn.MaxPool2d(2)] if halved else []
         weights: nn.Module

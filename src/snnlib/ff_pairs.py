@@ -23,6 +23,7 @@ from snnlib.ff_presets import FFConfig
 from snnlib.forward_forward import (
     ForwardForwardLayer,
     ForwardForwardNetwork,
+    every_label_rate,
     first_layer_goodness,
     forward_forward_loss,
     goodness,
@@ -139,6 +140,10 @@ def learn_every_label(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
         value = every_label_loss(g, labels, scale=config.scale)
         return value + config.peer * peer_spread(rate) if config.peer else value
 
+    if config.encoding == "constant" and config.hand_over == "rate" and not config.label_again:
+        with torch.set_grad_enabled(only in (None, 0)):
+            rate = every_label_rate(cast(ForwardForwardLayer, network.layers[0]), images)
+        return learn_from(network, images, objective, only, first_rate=rate)[0]
     marked = with_every_label(images, overlay_for(config, generator))
     return learn_from(network, marked, objective, only)[0]
 

@@ -13,6 +13,7 @@ FF_CHOICES: dict[str, tuple[str, ...]] = {
     "negatives": ("likely", "likely-all", "random", "every"),
     "hand_over": ("rate", "spikes"),
     "encoding": ("constant", "poisson"),
+    "reset": ("hard", "soft"),
 }
 
 
@@ -75,6 +76,7 @@ class FFConfig:
     n_steps: int = 8
     tau: float = 2.0
     v_threshold: float = 1.0
+    reset: str = "hard"  # or "soft": a spike takes the threshold off, and the rest stays
     length: float = 2.0
     theta: float | None = None  # None: positive against negative, without a threshold
     scale: float = 6.0
@@ -101,8 +103,9 @@ class FFConfig:
     n_validation: int = 10_000
     rule: str = "goodness"  # how it learns and judges; see FF_CHOICES
     cell: str = "lif"  # or "relu", without time
-    kernel: int = 5  # width of a convolution, for the rule "class-wise"
-    dense: tuple[int, ...] = ()  # its dense layers, above the convolutions
+    # For the rule "class-wise", whose ``hidden`` layers are convolutions; there may be none:
+    kernel: int = 5  # width of a convolution
+    dense: tuple[int, ...] = ()  # dense layers above the convolutions
     claim: str = "forward-forward"
     seed: int = 0
     device: str = "cpu"
@@ -110,7 +113,7 @@ class FFConfig:
     def __post_init__(self) -> None:
         _check_choices(self, FF_CHOICES)
         _check_numbers(self)
-        if not self.hidden:
+        if not self.hidden and not (self.rule == "class-wise" and self.dense):
             raise ValueError("hidden must name the width of one layer at least, got ()")
         self._check_rule()
 
@@ -123,6 +126,8 @@ class FFConfig:
                     f"{name} must be {default!r} with rule={self.rule!r}, "
                     f"got {getattr(self, name)!r}"
                 )
+        if (self.cell, self.reset) == ("relu", "soft"):
+            raise ValueError("reset='soft' needs cell='lif', got 'relu'")
         if (self.cell, self.encoding) == ("relu", "poisson"):
             raise ValueError("encoding='poisson' needs cell='lif', got 'relu'")
         if not self.normalise_images and (self.rule, self.encoding) != ("goodness", "constant"):
@@ -145,7 +150,8 @@ class FFConfig:
 
     @property
     def neuron(self) -> LIFParameters:
-        return LIFParameters(tau=self.tau, v_threshold=self.v_threshold)
+        v_reset = 0.0 if self.reset == "hard" else None
+        return LIFParameters(tau=self.tau, v_threshold=self.v_threshold, v_reset=v_reset)
 
     @property
     def n_epochs(self) -> int:

@@ -192,6 +192,8 @@ def learn_from(
     inputs: Tensor,
     objective: Callable[[Tensor], Tensor],
     only: int | None = None,
+    *,
+    first_rate: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of every layer (or one) for one batch; no optimizer steps here.
 
@@ -200,6 +202,7 @@ def learn_from(
         inputs: ``[N, ...]`` or spike trains ``[T, N, F]``.
         objective: What a layer makes small: its rates ``[N, ...]`` to a scalar.
         only: The one layer that learns; all of them if left out.
+        first_rate: What the first layer answers, if a quicker way has found it.
 
     Returns:
         The losses of the layers that learn, and what the last of them hands on.
@@ -208,7 +211,10 @@ def learn_from(
     for number, layer in enumerate(network.layers):
         learns = only is None or number == only
         with torch.set_grad_enabled(learns):
-            rate, inputs = network.step(layer, inputs)
+            if number == 0 and first_rate is not None:
+                rate, inputs = first_rate, first_rate.detach()
+            else:
+                rate, inputs = network.step(layer, inputs)
             if learns:
                 value = objective(rate)
                 value.backward()
@@ -233,28 +239,32 @@ def label_goodness(
     return judged.view(len(rates), n_classes, len(images)).transpose(1, 2)
 
 
+def every_label_rate(layer: ForwardForwardLayer, images: Tensor, n_classes: int = 10) -> Tensor:
+    """Rates of the first layer for ``with_every_label(images)``, the quick way.
+
+    All labels light one pixel, so the length of the input is the same for all
+    and the current of label k is that of the image with label 0, less one column of
+    weights and plus another: one matrix product serves all ten, there and back.
+
+    Returns:
+        ``[n_classes * N, K]``, with its gradient.
+    """
+    marked = overlay_labels(images, torch.zeros_like(images[:, 0, 0, 0], dtype=torch.int64))
+    columns = layer.linear.weight[:, :n_classes].T  # [n_classes, K]
+    change = (columns - columns[0])[:, None, :] * layer.scale_of(marked)  # [n_classes, N, K]
+    return layer.rate_of(layer.current(marked) + change).flatten(0, 1)
+
+
 @torch.no_grad()
 def first_layer_goodness(
-    layer: "ForwardForwardLayer",
+    layer: ForwardForwardLayer,
     images: Tensor,
     *,
     measure: Callable[[Tensor], Tensor] = goodness,
     n_classes: int = 10,
 ) -> Tensor:
-    """Goodness that the first layer finds with every label, ``[N, n_classes]``, the quick way.
-
-    All labels light one pixel, so the length of the input is the same for all
-    and the current of label k is that of the unlabelled image plus one column
-    of weights: one matrix product serves all ten.
-    """
-    marked = overlay_labels(images, torch.zeros_like(images[:, 0, 0, 0], dtype=torch.int64))
-    columns = layer.linear.weight[:, :n_classes].T  # [n_classes, K]
-    change = (columns - columns[0])[:, None, :] * layer.scale_of(marked)  # [n_classes, N, K]
-    return (
-        measure(layer.rate_of(layer.current(marked) + change).flatten(0, 1))
-        .view(n_classes, len(images))
-        .T
-    )
+    """Goodness that the first layer finds with every label, ``[N, n_classes]``."""
+    return measure(every_label_rate(layer, images, n_classes)).view(n_classes, len(images)).T
 
 
 def classify_by_goodness(
