@@ -9,7 +9,14 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from snnlib.claims import CLAIMS
 from snnlib.ff_conv import ClassLayer
-from snnlib.ff_goodness import class_goodness, goodness, normalise_length, peer_spread
+from snnlib.ff_goodness import (
+    class_goodness,
+    every_label_loss,
+    goodness,
+    normalise_length,
+    peer_spread,
+)
+from snnlib.ff_labels import with_every_label
 from snnlib.ff_layers import GREY_LEVEL, PoissonLayer
 from snnlib.ff_pairs import Lesson, measure_and_loss, wrong_labels
 from snnlib.ff_presets import (
@@ -29,7 +36,7 @@ from snnlib.forward_forward import (
     overlay_labels,
 )
 from snnlib.memory import counting_remembered
-from snnlib.neurons import LIFParameters
+from snnlib.neurons import LIFParameters, simulate_lif
 from snnlib.readout import firing_rate
 from snnlib.reproduction import find_preset
 
@@ -285,6 +292,50 @@ def test_every_wrong_label_at_once_is_cross_entropy_over_the_goodness_of_all_lab
     torch.testing.assert_close(losses, by_hand)
 
 
+def test_against_every_label_the_quick_way_and_the_long_way_teach_the_same():
+    config, images = small("every"), toy_images(10, 2)
+    gradients = []
+    for quick in (True, False):
+        run = prepare_ff(config, 100)
+        run.network.double()
+        given = images.images.double()
+        if quick:
+            run.rule.learn(run.network, given, images.labels, config, run.generator)
+        else:
+            measure, _ = measure_and_loss(config)
+
+            def objective(rate, measure=measure):
+                g = measure(rate).view(10, -1).T
+                return every_label_loss(g, images.labels, scale=config.scale)
+
+            learn_from(run.network, with_every_label(given), objective)
+        gradients.append([w.grad for w in run.network.parameters()])
+    torch.testing.assert_close(*gradients)
+
+
+def test_layers_with_a_soft_reset_answer_as_the_simulated_neurons_do():
+    config, images = small("soft"), toy_images(10, 2).images
+    layer = prepare_ff(config, 100).network.layers[0].double()
+    current = layer.current(images.double()).expand(config.n_steps, -1, -1)
+    trace = simulate_lif(current, LIFParameters(v_reset=None))
+    hard = simulate_lif(current, LIFParameters())
+    torch.testing.assert_close(layer.rate(images.double()), firing_rate(trace.spikes))
+    assert not torch.equal(trace.spikes, hard.spikes)
+
+
+def test_dense_layers_of_classes_need_no_convolution_below_and_keep_the_whole_picture():
+    run = prepare_ff(small("class-wise dense"), 100)
+    assert [layer.weights.in_features for layer in run.network.layers] == [784, 50]
+    assert [rate.shape for rate in run.network(toy_images(3, 1).images)] == [(3, 50), (3, 30)]
+    with pytest.raises(ValueError, match="hidden must name the width"):
+        small("class-wise", hidden=(), dense=())
+
+
+def test_convolutions_halve_the_picture_twice_and_layers_above_them_no_more():
+    run = prepare_ff(small("class-wise", hidden=(10,), dense=(50, 30)), 100)
+    assert [layer.weights.weight.shape[1] for layer in run.network.layers] == [1, 10 * 14 * 14, 50]
+
+
 @pytest.mark.parametrize("settings", [{"theta": 1.0}, {"rule": "two-pass"}])
 def test_every_wrong_label_at_once_needs_a_loss_on_differences(settings):
     with pytest.raises(ValueError, match="negatives='every' needs rule='goodness' and no theta"):
@@ -412,6 +463,7 @@ def test_peer_normalisation_adds_the_variance_of_mean_rates_to_the_loss():
         ({"rule": "bptt", "encoding": "poisson"}, "encoding must be 'constant' with rule='bptt'"),
         ({"rule": "class-wise", "cell": "relu"}, "cell must be 'lif' with rule='class-wise'"),
         ({"rule": "two-pass", "hand_over": "spikes"}, "hand_over must be 'rate'"),
+        ({"cell": "relu", "reset": "soft"}, "reset='soft' needs cell='lif', got 'relu'"),
         ({"cell": "relu", "encoding": "poisson"}, "encoding='poisson' needs cell='lif'"),
         (
             {"normalise_images": False, "encoding": "poisson"},

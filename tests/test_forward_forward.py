@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from snnlib.ff_goodness import every_label_loss
+from snnlib.ff_labels import with_every_label
 from snnlib.ff_post import PostNetwork, overlay_labels_in_column, post_loss
 from snnlib.ff_presets import PostConfig
 from snnlib.forward_forward import (
@@ -16,6 +17,7 @@ from snnlib.forward_forward import (
     classify_by_rate,
     draw_likely_wrong_labels,
     draw_wrong_labels,
+    every_label_rate,
     first_layer_goodness,
     forward_forward_loss,
     goodness,
@@ -314,6 +316,16 @@ def test_one_product_gives_the_first_layers_goodness_with_all_ten_labels():
     quick = first_layer_goodness(net.layers[0], images)
     torch.testing.assert_close(quick, label_goodness(net, images)[0], rtol=0, atol=2 / (60 * 4))
     assert quick.std() > 0
+
+
+def test_one_product_gives_the_first_layers_rates_and_gradient_with_all_ten_labels():
+    net, images = network(784, 60).double(), random_images(7).double()
+    layer, weight = net.layers[0], net.layers[0].linear.weight
+    found = []
+    for rate in (every_label_rate(layer, images), layer.rate(with_every_label(images))):
+        found.append((rate, *torch.autograd.grad(rate.square().sum(), weight)))
+    torch.testing.assert_close(*found)
+    assert found[0][0].std() > 0 < found[0][1].abs().sum()
 
 
 class Oracle(torch.nn.Module):

@@ -245,9 +245,7 @@ def every_label_rate(layer: ForwardForwardLayer, images: Tensor, n_classes: int 
     All labels light one pixel, so the length of the input is the same for all
     and the current of label k is that of the image with label 0, less one column of
     weights and plus another: one matrix product serves all ten, there and back.
-
-    Returns:
-        ``[n_classes * N, K]``, with its gradient.
+    Rates are ``[n_classes * N, K]``, with their gradient.
     """
     marked = overlay_labels(images, torch.zeros_like(images[:, 0, 0, 0], dtype=torch.int64))
     columns = layer.linear.weight[:, :n_classes].T  # [n_classes, K]
