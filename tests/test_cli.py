@@ -241,6 +241,22 @@ def test_the_command_line_starts_without_torch():
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
 
 
+@pytest.mark.parametrize("words", [["reproduce", "--list"], ["ledger"], ["reproduce", "nope"]])
+def test_looking_something_up_does_not_wait_for_torch(words):
+    script = (
+        "import sys; from snnlib.cli import main; "
+        f"main({words}); assert not {{'torch', 'numba'}} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_an_unknown_claim_is_answered_with_claims_not_with_every_preset(capsys):
+    assert main(["reproduce", "qqq"]) == 1
+    said = capsys.readouterr().err
+    assert "known: fc, fc-b64, " in said
+    assert "ff-try-base" not in said
+
+
 def test_a_healthy_installation_passes_the_doctor(capsys):
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out

@@ -24,8 +24,8 @@ from snnlib.claims import CLAIMS, Claim
 from snnlib.data import ImageSet
 from snnlib.distributed import Group
 from snnlib.environment import has_bfloat16_instructions, stamp
+from snnlib.intervals import accuracy_interval
 from snnlib.presets import PRESETS, ExperimentConfig
-from snnlib.readout import accuracy_interval
 from snnlib.records import Result, RunRecord
 from snnlib.training import Epoch, EpochMetrics, History, evaluate, fit
 

@@ -1,8 +1,9 @@
-"""Convolutional Forward-Forward: every class owns channels, and no label is in the picture.
+"""Forward-Forward without a label in the picture: every class owns channels, or neurons.
 
-A label in ten pixels is out of sight for most of a convolution. So the label moves
-from the input to the question: each layer is asked to be busy in the channels of
-the true class and quiet in those of the nine wrong ones. The true group is the
+A label in ten pixels is out of sight for most of a convolution, and costs a dense
+layer one pass for each label. So the label moves from the input to the question:
+each layer is asked to be busy in the channels (or neurons) of the true class and
+quiet in those of the nine wrong ones. The true group is the
 positive example and the wrong groups are the negatives, all in a single pass
 (channel-wise goodness: Papachristodoulou et al. 2024, Sec. 3.2). Each layer still
 learns alone, from its own rates.
@@ -50,10 +51,10 @@ class ClassLayer(nn.Module):
 
 
 def build_classwise(config: FFConfig, noise: torch.Generator) -> ForwardForwardNetwork:
-    """Convolutions with ``hidden`` channels, then one dense layer each of ``dense`` neurons.
+    """Convolutions with ``hidden`` channels, if any, then dense layers of ``dense`` neurons.
 
-    The second and the third layer see their input at half the width and height:
-    for each place the busiest of four neurons.
+    The two layers above the first convolution, as far as they rest on convolutions, see
+    their input at half the width and height: for each place the busiest of four neurons.
     """
 
     def steady(current: Tensor) -> Tensor:

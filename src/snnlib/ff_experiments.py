@@ -30,8 +30,8 @@ from snnlib.ff_training import (
     state_of,
     train_ff,
 )
+from snnlib.intervals import accuracy_interval
 from snnlib.metrics import Epoch, EpochMetrics, History
-from snnlib.readout import accuracy_interval
 from snnlib.records import Result, RunRecord
 
 __all__ = ["FF_PRESETS", "FFConfig", "PostConfig", "run_ff", "run_ff_experiment", "run_post"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import snnlib
 from snnlib.claims import CLAIMS
+from snnlib.ff_presets import FF_PRESETS
 from snnlib.presets import CHOICES, PRESETS
 
 # Setting, spellings (those of the posts among them), type, help.
@@ -41,8 +42,6 @@ by a flag, others by a preset of your own; the spellings of the posts work too:
 
 Presets:
 """
-# Those of Forward-Forward are known by their claims: their settings would load torch.
-_NAMES = dict.fromkeys([*PRESETS, *(name for claim in CLAIMS.values() for name in claim.presets)])
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -56,7 +55,9 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = _adder(commands)
     add("doctor", "is everything installed as it should be?")
-    _add_train(add("train", "train a preset", _TRAIN_HELP + _wrapped(", ".join(_NAMES))))
+    _add_train(
+        add("train", "train a preset", _TRAIN_HELP + _wrapped(", ".join({**PRESETS, **FF_PRESETS})))
+    )
     _add_reproduce(add("reproduce", "repeat the claims of the posts"))
     shown = add("ledger", "show every recorded run")
     shown.add_argument("--json", action="store_true", help="one line of JSON per run")

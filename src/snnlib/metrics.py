@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from snnlib.readout import accuracy_interval
+from snnlib.intervals import accuracy_interval
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,19 @@
 """From output spikes to rates, losses, predictions and an honest accuracy."""
 
-import math
-from numbers import Integral
-from statistics import NormalDist
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from snnlib.intervals import accuracy_interval, difference_interval
+
+__all__ = [
+    "accuracy_interval",
+    "difference_interval",
+    "firing_rate",
+    "predict",
+    "rate_cross_entropy",
+    "rate_mse",
+]
 
 
 def firing_rate(spikes: Tensor) -> Tensor:
@@ -92,63 +99,3 @@ def _check_labels(rate: Tensor, labels: Tensor) -> None:
     if len(labels) and not (labels.min() >= 0 and labels.max() < rate.shape[1]):
         low, high = labels.min().item(), labels.max().item()
         raise ValueError(f"labels must lie in 0..{rate.shape[1] - 1}, got {low} to {high}")
-
-
-def accuracy_interval(
-    n_correct: int, n_images: int, confidence: float = 0.95
-) -> tuple[float, float]:
-    """Range in which the true accuracy plausibly lies (Wilson 1927, Eq. 1).
-
-    Args:
-        n_correct: Correctly classified images, from 0 to ``n_images``.
-        n_images: Images looked at, at least 1.
-        confidence: Probability that such an interval covers the truth.
-
-    Returns:
-        Lower and upper end, both in [0, 1].
-
-    Raises:
-        ValueError: A count is impossible or ``confidence`` is not in (0, 1).
-    """
-    for name, count in (("n_correct", n_correct), ("n_images", n_images)):
-        if not isinstance(count, Integral):
-            raise ValueError(f"{name} must be a whole number, got {count!r}")
-    if n_images < 1:
-        raise ValueError(f"n_images must be at least 1, got {n_images}")
-    if not 0 <= n_correct <= n_images:
-        raise ValueError(f"n_correct must lie in 0..{n_images}, got {n_correct}")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share = n_correct / n_images
-    centre = share + z * z / (2 * n_images)
-    spread = z * math.sqrt(share * (1 - share) / n_images + z * z / (4 * n_images**2))
-    scale = 1 + z * z / n_images
-    # At 0 and n correct the exact ends are 0 and 1; keep rounding from missing them.
-    low = 0.0 if n_correct == 0 else (centre - spread) / scale
-    high = 1.0 if n_correct == n_images else (centre + spread) / scale
-    return low, high
-
-
-def difference_interval(
-    share: float, n_images: int, other: float, n_other: int
-) -> tuple[float, float]:
-    """Range in which the true ``share - other`` plausibly lies, 95 % (Newcombe 1998, method 10).
-
-    Args:
-        share: An accuracy in [0, 1], on ``n_images`` images.
-        n_images: At least 1.
-        other: Another accuracy in [0, 1], on ``n_other`` other images.
-        n_other: At least 1.
-
-    Returns:
-        Lower and upper end, both in [-1, 1]; Eq. (9.4) of the book.
-
-    Raises:
-        ValueError: A share or a count is impossible.
-    """
-    low, high = accuracy_interval(round(share * n_images), n_images)
-    other_low, other_high = accuracy_interval(round(other * n_other), n_other)
-    down = math.hypot(share - low, other_high - other)
-    up = math.hypot(high - share, other - other_low)
-    return share - other - down, share - other + up

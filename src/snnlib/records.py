@@ -12,9 +12,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from snnlib.checkpoints import load_checkpoint, load_weights, save_checkpoint, save_weights
 from snnlib.run_record import PROTOCOLS, SCHEMA_VERSION, Result, RunRecord
+
+if TYPE_CHECKING:
+    from snnlib.checkpoints import load_checkpoint, load_weights, save_checkpoint, save_weights
 
 try:
     import fcntl
@@ -37,6 +40,15 @@ __all__ = [
     "save_checkpoint",
     "save_weights",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Checkpoints need torch; who only reads the ledger does not wait for it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from snnlib import checkpoints
+
+    return getattr(checkpoints, name)
 
 
 class LedgerWarning(UserWarning):

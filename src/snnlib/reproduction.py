@@ -8,8 +8,9 @@ from dataclasses import MISSING, asdict, fields, replace
 from typing import Any
 
 from snnlib.claims import CLAIMS, Claim
+from snnlib.ff_presets import FF_PRESETS
+from snnlib.intervals import difference_interval
 from snnlib.presets import PRESETS
-from snnlib.readout import difference_interval
 from snnlib.records import RunRecord, markdown_table
 
 # Where and how fast a run was computed; every record states them, none is part of the claim.
@@ -20,16 +21,17 @@ class UnknownNameError(ValueError):
     """A preset or claim that does not exist; the message offers the nearest names."""
 
 
-def find(name: str, known: Mapping[str, Any], kind: str) -> Any:
+def find(name: str, known: Mapping[str, Any], kind: str, shown: Iterable[str] = ()) -> Any:
     """Look a name up.
 
     Raises:
-        UnknownNameError: It does not exist; the message names the most similar.
+        UnknownNameError: It does not exist; the message names the most similar, or if
+            there is none those to be ``shown`` (all, if left out).
     """
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    offer = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    offer = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(shown or known)}"
     raise UnknownNameError(f"there is no {kind} {name!r}; {offer}")
 
 
@@ -39,10 +41,6 @@ def find_preset(name: str) -> Any:
     Raises:
         UnknownNameError: There is no such preset.
     """
-    if name in PRESETS:
-        return PRESETS[name]
-    from snnlib.ff_experiments import FF_PRESETS
-
     return find(name, {**PRESETS, **FF_PRESETS}, "preset")
 
 
@@ -54,9 +52,10 @@ def find_claims(name: str) -> list[Claim]:
     """
     known = {name: [claim] for name, claim in CLAIMS.items()}
     for claim in CLAIMS.values():
-        for preset in set(claim.presets) - CLAIMS.keys():
-            known.setdefault(preset, []).append(replace(claim, presets=(preset,)))
-    return find(name, known, "claim")
+        for preset in claim.presets:
+            if preset not in CLAIMS:
+                known.setdefault(preset, []).append(replace(claim, presets=(preset,)))
+    return find(name, known, "claim", CLAIMS)
 
 
 def planned_runs(claims: Iterable[Claim], n_seeds: int) -> list[Any]:

@@ -1,0 +1,88 @@
+"""The constants of IF and LIF neurons, and how both charge. Needs no torch until it computes."""
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class IFParameters:
+    """Constants of an integrate-and-fire neuron, which has no leak.
+
+    ``v_reset=None`` asks for a soft reset: a spike subtracts the threshold.
+    ``detach_reset`` keeps the reset out of the gradient; the spikes are the same.
+    """
+
+    v_threshold: float = 1.0
+    v_reset: float | None = 0.0
+    detach_reset: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            _check_constant(name, value)
+        if self.v_reset is not None and not self.v_threshold > self.v_reset:
+            raise ValueError(
+                f"v_threshold must be above v_reset={self.v_reset}, got {self.v_threshold}"
+            )
+        if self.v_reset is None and not self.v_threshold > 0:
+            raise ValueError(
+                f"v_threshold must be above 0 with a soft reset, got {self.v_threshold}"
+            )
+
+    @property
+    def v_rest(self) -> float:
+        """Where the potential rests and starts: ``v_reset``, or 0 with a soft reset."""
+        return 0.0 if self.v_reset is None else self.v_reset
+
+    @property
+    def gain_and_leak(self) -> tuple[float, float]:
+        """What a unit of current adds to H, and what a unit of V leaves in the next H."""
+        return 1.0, 1.0
+
+    def charge(self, current: "Tensor", v: "Tensor") -> "Tensor":
+        """H[t]: add the input to the potential of the step before."""
+        return v + current
+
+
+@dataclass(frozen=True)
+class LIFParameters(IFParameters):
+    """Constants of a leaky integrate-and-fire neuron; time is in steps.
+
+    ``tau`` is the membrane time constant in steps: per step the potential loses
+    the share 1/tau of its distance from rest. With ``decay_input`` (the default)
+    the input is divided by tau too, as in the Euler step of Eq. (2.3); without
+    it, H[t] = V[t-1] - (V[t-1] - v_reset) / tau + X[t].
+    """
+
+    tau: float = 2.0
+    decay_input: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.tau > 1.0:
+            raise ValueError(f"tau must be greater than 1 step, got {self.tau}")
+
+    @property
+    def gain_and_leak(self) -> tuple[float, float]:
+        return (1.0 / self.tau if self.decay_input else 1.0), 1.0 - 1.0 / self.tau
+
+    def charge(self, current: "Tensor", v: "Tensor") -> "Tensor":
+        """H[t] by Eq. (2.3), or its form without input decay."""
+        if self.decay_input:
+            return v + (current - (v - self.v_rest)) / self.tau
+        return v - (v - self.v_rest) / self.tau + current
+
+
+def _check_constant(name: str, value: object) -> None:
+    """Refuse what the comparisons after it would stumble over, or let pass."""
+    if name in ("detach_reset", "decay_input"):
+        allowed, fits = "True or False", isinstance(value, bool)
+    else:
+        allowed = "a finite number"
+        fits = isinstance(value, Real) and math.isfinite(value)
+    if not fits and not (name == "v_reset" and value is None):
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
