@@ -179,10 +179,7 @@ _ALL += [
     Claim(
         "ff-every",
         "Each layer weighs the true label against all nine wrong ones at once, not against one.",
-        (
-            *("ff-every-500", "ff-every-1000", "ff-every-moves"),
-            *("ff-every-relu", "ff-good-500", "ff-vs-bptt"),
-        ),
+        ("ff-every-500", "ff-every-1000", "ff-every-relu", "ff-good-500", "ff-vs-bptt"),
     ),
     Claim(
         "engines",

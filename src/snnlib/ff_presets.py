@@ -74,15 +74,6 @@ def _variant(claim: str, name: str, question: str, **settings: Any) -> FFConfig:
 # Each class owns neurons of every layer, and no label is in the picture.
 _CLASS: dict[str, Any] = dict(rule="class-wise", gain=40.0, batch_size=100, lr=5e-3)
 _CONV: dict[str, Any] = dict(hidden=(20, 80), dense=(500,), n_steps=4, **_CLASS)
-_EVERY = replace(
-    _GOOD,
-    claim="ff-every",
-    name="ff-every-1000",
-    question="Every wrong label at once, 60 epochs, twice the neurons: does it reach 99 %?",
-    hidden=(1000, 1000),
-    negatives="every",
-    epochs=60,
-)
 GOOD_PRESETS: dict[str, FFConfig] = {
     c.name: c
     for c in [
@@ -110,12 +101,13 @@ GOOD_PRESETS: dict[str, FFConfig] = {
             epochs=100,
             scale=3.0,
         ),
-        _EVERY,
-        replace(
-            _EVERY,
-            name="ff-every-moves",
-            question="As ff-every-1000, images also turned and stretched: does it reach 99 %?",
-            **_MOVES,
+        _variant(
+            "ff-every",
+            "ff-every-1000",
+            "Every wrong label at once, 60 epochs, twice the neurons: does it reach 99 %?",
+            hidden=(1000, 1000),
+            negatives="every",
+            epochs=60,
         ),
         _variant(
             "ff-class",
