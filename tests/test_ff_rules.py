@@ -463,6 +463,8 @@ def test_peer_normalisation_adds_the_variance_of_mean_rates_to_the_loss():
         ({"rule": "bptt", "encoding": "poisson"}, "encoding must be 'constant' with rule='bptt'"),
         ({"rule": "class-wise", "cell": "relu"}, "cell must be 'lif' with rule='class-wise'"),
         ({"rule": "two-pass", "hand_over": "spikes"}, "hand_over must be 'rate'"),
+        ({"rule": "class-wise", "hidden": (), "dense": (55,)}, "dense must be multiples of 10"),
+        ({"rule": "class-wise", "hidden": (15,)}, r"hidden must be multiples of 10.*got \(15,\)"),
         ({"cell": "relu", "reset": "soft"}, "reset='soft' needs cell='lif', got 'relu'"),
         ({"cell": "relu", "encoding": "poisson"}, "encoding='poisson' needs cell='lif'"),
         (

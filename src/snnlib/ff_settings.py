@@ -126,6 +126,13 @@ class FFConfig:
                     f"{name} must be {default!r} with rule={self.rule!r}, "
                     f"got {getattr(self, name)!r}"
                 )
+        if self.rule == "class-wise":
+            for name in ("hidden", "dense"):
+                if any(width % 10 for width in getattr(self, name)):
+                    raise ValueError(
+                        f"{name} must be multiples of 10, so that ten classes can share them, "
+                        f"got {getattr(self, name)}"
+                    )
         if (self.cell, self.reset) == ("relu", "soft"):
             raise ValueError("reset='soft' needs cell='lif', got 'relu'")
         if (self.cell, self.encoding) == ("relu", "poisson"):
