@@ -42,9 +42,45 @@ def test_sigterm_leaves_a_checkpoint_the_way_back_and_exit_code_143(
     assert len(load_checkpoint(checkpoint)["history"]) == 2
 
 
+def test_a_refused_run_leaves_an_earlier_checkpoint_alone(small, tmp_path, capsys):
+    assert main(["train", "fc", *small]) == 0
+    checkpoint = tmp_path / "fc-post-s0.ckpt"
+    before = checkpoint.read_bytes()
+    for _ in range(2):
+        assert main(["train", "fc", *small, "-b", "100"]) == 1
+        assert "batch_size must not exceed the 60 training images" in capsys.readouterr().err
+    shorter = ["-epochs", "1", "-resume", str(checkpoint)]
+    assert main(["train", "fc", *small, *shorter]) == 1
+    assert "epochs must be at least the 2 that" in capsys.readouterr().err
+    assert checkpoint.read_bytes() == before
+    assert list(tmp_path.glob("*.old")) == []
+
+
+def test_a_run_without_a_finished_epoch_does_not_push_out_a_better_checkpoint(
+    small, tmp_path, monkeypatch
+):
+    assert main(["train", "fc", *small]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "snnlib.training.train_epoch",
+            lambda *words, **options: os.kill(os.getpid(), signal.SIGTERM),
+        )
+        for _ in range(2):
+            assert main(["train", "fc", *small]) == 143
+    assert len(load_checkpoint(tmp_path / "fc-post-s0.ckpt.old")["history"]) == 2
+
+
 def test_sigterm_ends_reproduce_with_143_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     tiny = PRESETS["fc"].but(
-        "fc", "Tiny?", n_steps=3, epochs=1, limit=60, test_limit=20, engine="scan", device="cpu"
+        "fc",
+        "Tiny?",
+        n_steps=3,
+        epochs=1,
+        limit=60,
+        test_limit=20,
+        batch_size=20,
+        engine="scan",
+        device="cpu",
     )
     monkeypatch.setitem(PRESETS, "fc", tiny)
     monkeypatch.setattr(

@@ -250,6 +250,43 @@ def test_looking_something_up_does_not_wait_for_torch(words):
     assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.DEVNULL).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("reproduce fc-quick", "preset 'fc-quick' belongs to no claim; run it with: snnlib train"),
+        ("reproduce nosuch --list", "there is no claim 'nosuch'"),
+        ("ledger --ledger nosuch.jsonl", "--ledger must name a file that is there, got nosuch"),
+        ("train fc --test-limit 20000", "test_limit must be at most 10000, got 20000"),
+        ("train fc --seed 99999999999999999999", "seed must be at most"),
+        ("train ff-class-500 --limit 100", "'ff-class-500' cannot be told --limit 100; it takes "),
+        ("train ff-class-500 -b 1", "batch_size must be at least 2 with rule='class-wise'"),
+        ("train ff-class-500 -b 49999", "must not leave one of 50000 training images alone"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_sentence(words, said, tmp_path, capsys):
+    assert main([*words.split(), "--out-dir", str(tmp_path)][: 9 if "train" in words else -2]) == 1
+    out, err = capsys.readouterr()
+    assert said in err
+    assert err.count("\n") == 1
+    assert "epoch" not in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_has_seen_enough_and_a_damaged_line_cost_one_sentence_at_most(tmp_path):
+    ledger = tmp_path / "l.jsonl"
+    ledger.write_text("[1, 2]\n")
+    snnlib = [sys.executable, "-m", "snnlib", "ledger"]
+    shown = subprocess.run([*snnlib, "--ledger", ledger], capture_output=True, text=True)
+    wanted = "snnlib: line 1 of l.jsonl left out: a record must be a JSON object, got list\n"
+    assert (shown.returncode, shown.stderr) == (0, wanted)
+    with subprocess.Popen(
+        [*snnlib, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        run.stdout.readline()
+        run.stdout.close()
+        assert run.stderr.read() == b""
+
+
 def test_an_unknown_claim_is_answered_with_claims_not_with_every_preset(capsys):
     assert main(["reproduce", "qqq"]) == 1
     said = capsys.readouterr().err

@@ -97,7 +97,7 @@ def test_difference_interval_is_odd_and_holds_zero_for_equal_shares():
 
 
 def test_difference_interval_refuses_a_share_above_one():
-    with pytest.raises(ValueError, match=r"n_correct must lie in 0\.\.10, got 11"):
+    with pytest.raises(ValueError, match=r"share must lie in \[0, 1\], got 1.1"):
         difference_interval(1.1, 10, 0.5, 10)
 
 
@@ -136,3 +136,9 @@ def test_spikes_are_not_taken_for_rates():
         firing_rate(torch.zeros(5, 4, 10, dtype=torch.bool))
     with pytest.raises(ValueError, match="at least one step"):
         firing_rate(torch.zeros(0, 4, 10))
+
+
+@pytest.mark.parametrize(("share", "other", "named"), [(1.2, 0.5, "share"), (0.5, -0.1, "other")])
+def test_a_difference_of_impossible_accuracies_is_refused(share, other, named):
+    with pytest.raises(ValueError, match=rf"{named} must lie in \[0, 1\]"):
+        difference_interval(share, 100, other, 100)

@@ -114,6 +114,11 @@ def prepare_run(
     batches = make_loader(
         training, config.batch_size, generator=torch.Generator(), drop_last=config.drop_last
     )
+    if len(batches) == 0:
+        raise ValueError(
+            f"batch_size must not exceed the {len(training)} training images when drop_last=True "
+            f"leaves out what fills no batch, got {config.batch_size}"
+        )
     amp = None if config.amp == "off" else getattr(torch, config.amp)
     return Run(
         config=config,

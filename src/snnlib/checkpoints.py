@@ -74,10 +74,21 @@ def load_checkpoint(path: Address) -> dict[str, Any]:
 
 
 def move_aside(checkpoint: Address, resume: Address | None) -> None:
-    """Keep the checkpoint of an earlier run as ``NAME.old``, unless we go on from it."""
+    """Keep the checkpoint of an earlier run as ``NAME.old``, unless we go on from it.
+
+    One that holds no finished epoch is not worth it: it would push out a better ``.old``.
+    """
     path = Path(checkpoint)
-    if path.exists() and (resume is None or not path.samefile(resume)):
+    if path.exists() and (resume is None or not path.samefile(resume)) and _has_epochs(path):
         os.replace(path, f"{path}.old")
+
+
+def _has_epochs(path: Path) -> bool:
+    """Whether a checkpoint holds a finished epoch; of another file nobody knows, so: yes."""
+    try:
+        return bool(load_checkpoint(path).get("history", True))
+    except ValueError:
+        return True
 
 
 def refuse_other_settings(
@@ -92,7 +103,7 @@ def refuse_other_settings(
         if name not in free and stored.get(name) != value:
             raise ValueError(
                 f"{os.fspath(path)} was made with {name}={stored.get(name)!r}, this run has "
-                f"{name}={value!r}; nothing was changed"
+                f"{name}={value!r}; nothing was changed: remove the file or name another place"
             )
 
 

@@ -9,24 +9,17 @@ import json
 import logging
 import os
 import shlex
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import snnlib
 from snnlib.claims import CLAIMS
 from snnlib.flags import make_parser, with_flags
-
-INTERRUPTED, TERMINATED = 130, 143  # what a shell reports after Ctrl-C, and after SIGTERM
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, by which batch systems end a run; it stops as cleanly as at Ctrl-C."""
+from snnlib.stopping import exit_code, sigterm_as_ctrl_c
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -34,19 +27,35 @@ def main(words: Sequence[str] | None = None) -> int:
     if words is None and _speaks():  # from a shell: tell what is unpacked or compiled
         logging.basicConfig(format="%(message)s")
         logging.getLogger("snnlib").setLevel(logging.INFO)
+        warnings.showwarning = _say_warning
     words = sys.argv[1:] if words is None else list(words)
     options = make_parser().parse_args(words)
     try:
-        with _sigterm_as_ctrl_c():
+        with sigterm_as_ctrl_c():
             return COMMANDS[options.command](options, words)
     except KeyboardInterrupt as stop:
         if _speaks():
             print("\nInterrupted.", file=sys.stderr)
-        return _exit_code(stop)
+        return exit_code(stop)
+    except BrokenPipeError:  # the reader, say `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError, FloatingPointError) as error:
         if _speaks():
             print(f"snnlib: {error}", file=sys.stderr)
         return 1
+
+
+def _say_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    """A warning is one sentence, too, without the line of code that gave it."""
+    print(f"snnlib: {message}", file=sys.stderr)
 
 
 def doctor(options: argparse.Namespace, words: Sequence[str]) -> int:
@@ -80,7 +89,7 @@ def train(options: argparse.Namespace, words: Sequence[str]) -> int:
         begun = _age(checkpoint) != before and not options.go_on
         again = [*_without_resume(words), "-resume", str(checkpoint)] if begun else words
         _say_how_to_go_on("Go on with", again)
-        return _exit_code(stop)
+        return exit_code(stop)
     return 0
 
 
@@ -91,15 +100,17 @@ def reproduce(options: argparse.Namespace, words: Sequence[str]) -> int:
 
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ValueError("reproduce runs in one process; several runs go side by side with --jobs")
+    named = {name: find_claims(name) for name in options.claims}
     ledger = _ledger_of_claims(options)
     records = read_ledger(ledger)
     if options.list or not (options.claims or options.all):
         print(claims_as_markdown(records))
         return 0
-    names = list(CLAIMS) if options.all else options.claims
-    runs = planned_runs([claim for name in names for claim in find_claims(name)], options.seeds)
+    asked = [[claim] for claim in CLAIMS.values()] if options.all else named.values()
+    runs = planned_runs([claim for claims in asked for claim in claims], options.seeds)
     missing = [with_flags(run, options) for run in runs if not is_recorded(run, records)]
-    print(f"{len(runs) - len(missing)} of {len(runs)} runs are recorded already", flush=True)
+    hint = "" if missing else "; to run them once more add --ledger runs/mine.jsonl"
+    print(f"{len(runs) - len(missing)} of {len(runs)} runs are recorded already{hint}", flush=True)
     try:
         if options.jobs != 1:
             return _run_side_by_side(missing, options, ledger)
@@ -109,7 +120,7 @@ def reproduce(options: argparse.Namespace, words: Sequence[str]) -> int:
             checkpoint.unlink(missing_ok=True)
     except KeyboardInterrupt as stop:
         _say_how_to_go_on("The same command goes on", words)
-        return _exit_code(stop)
+        return exit_code(stop)
     return 0
 
 
@@ -117,6 +128,8 @@ def ledger(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Print the recorded runs."""
     from snnlib.records import ledger_table, markdown_table, read_ledger
 
+    if options.ledger and not Path(options.ledger).is_file():
+        raise ValueError(f"--ledger must name a file that is there, got {options.ledger}")
     records = read_ledger(_ledger_of_claims(options))
     if options.json:
         for record in records:
@@ -143,27 +156,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {
     "ledger": ledger,
     "bench": bench,
 }
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM raise :class:`Terminated` meanwhile, where signals can be caught."""
-
-    def stop(*_: object) -> None:
-        raise Terminated
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-
-def _exit_code(stop: KeyboardInterrupt) -> int:
-    return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
 
 
 def _run_and_record(

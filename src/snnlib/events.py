@@ -22,6 +22,7 @@ import logging
 import math
 from collections.abc import Callable
 from numbers import Integral
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -252,7 +253,14 @@ def _share(n_images: int, work: Callable[[int, int, int], object]) -> None:
 
 @functools.cache
 def _say_so_once() -> None:
-    if not event_kernels.forward.signatures:
+    if not event_kernels.forward.signatures and not _is_compiled(event_kernels.forward):
         _log.info(
             "event kernels: compiled on first use, which takes a minute, and loaded from then on"
         )
+
+
+def _is_compiled(kernel: Any) -> bool:
+    """Whether numba kept a kernel of this very source on disk."""
+    source = Path(kernel.py_func.__code__.co_filename)
+    kept = Path(kernel.stats.cache_path or source.parent).glob(f"{source.stem}.forward-*.nbi")
+    return any(index.stat().st_mtime >= source.stat().st_mtime for index in kept)

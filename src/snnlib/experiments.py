@@ -158,6 +158,11 @@ def _state(run: Run) -> dict[str, Any]:
 def _read_state(config: ExperimentConfig, path: str | Path) -> dict[str, Any]:
     state = load_checkpoint(path)
     _check_settings(config, state.get("settings", {}), path)
+    if len(state["history"]) > config.epochs:
+        raise ValueError(
+            f"epochs must be at least the {len(state['history'])} that {path} holds, "
+            f"got {config.epochs}"
+        )
     return state
 
 

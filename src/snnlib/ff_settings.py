@@ -28,8 +28,11 @@ UNUSED: dict[str, tuple[str, ...]] = {
     "goodness": ("kernel", "dense"),
     "two-pass": ("kernel", "dense", "hand_over"),
     "neutral-head": ("kernel", "dense", "hand_over"),
-    "bptt": ("kernel", "dense", "encoding", "peer"),
-    "class-wise": ("encoding", "cell", "hand_over", "peer", "theta"),
+    "bptt": ("kernel", "dense", "encoding", "peer", "goodness", "theta"),
+    "class-wise": (
+        *("encoding", "cell", "hand_over", "peer", "theta"),
+        *("scale", "length", "negatives", "sharpness"),
+    ),
 }
 
 
@@ -50,10 +53,12 @@ def _check_numbers(config: Any) -> None:
             raise ValueError(
                 f"{name} must be a whole number of at least {least[name]}, got {known[name]!r}"
             )
+    if known["seed"] > 2**62:
+        raise ValueError(f"seed must be at most {2**62}, got {known['seed']}")
     for name in ("lr", "scale", "gain", "length"):
         if name in known and not 0 < known[name] < math.inf:
             raise ValueError(f"{name} must be greater than 0, got {known[name]}")
-    for name in ("peer", "rotate_degrees"):
+    for name in ("peer", "rotate_degrees", "sharpness"):
         if name in known and not 0 <= known[name] < math.inf:
             raise ValueError(f"{name} must be at least 0, got {known[name]}")
     for name in ("averaging", "zoom"):
@@ -113,9 +118,27 @@ class FFConfig:
     def __post_init__(self) -> None:
         _check_choices(self, FF_CHOICES)
         _check_numbers(self)
-        if not self.hidden and not (self.rule == "class-wise" and self.dense):
-            raise ValueError("hidden must name the width of one layer at least, got ()")
+        self._check_widths()
         self._check_rule()
+
+    def _check_widths(self) -> None:
+        """Refuse layers that cannot be made, or that ten classes cannot share."""
+        class_wise = self.rule == "class-wise"
+        if not self.hidden and not (class_wise and self.dense):
+            hint = " (or dense)" if class_wise else ""
+            raise ValueError(f"hidden{hint} must name the width of one layer at least, got ()")
+        step = 10 if class_wise else 1
+        for name in ("hidden", "dense"):
+            widths = getattr(self, name)
+            whole = isinstance(widths, tuple) and all(type(width) is int for width in widths)
+            if not whole or any(width < 1 or width % step for width in widths):
+                wanted = "multiples of 10, for ten classes" if class_wise else "at least 1"
+                raise ValueError(f"{name} must be a tuple of whole numbers, {wanted}, got {widths}")
+        if class_wise and self.batch_size < 2:
+            raise ValueError(
+                "batch_size must be at least 2 with rule='class-wise', whose layers compare the "
+                f"images of a batch, got {self.batch_size}"
+            )
 
     def _check_rule(self) -> None:
         """Refuse what a rule would not look at, or the record would tell an untruth."""
@@ -126,13 +149,6 @@ class FFConfig:
                     f"{name} must be {default!r} with rule={self.rule!r}, "
                     f"got {getattr(self, name)!r}"
                 )
-        if self.rule == "class-wise":
-            for name in ("hidden", "dense"):
-                if any(width % 10 for width in getattr(self, name)):
-                    raise ValueError(
-                        f"{name} must be multiples of 10, so that ten classes can share them, "
-                        f"got {getattr(self, name)}"
-                    )
         if (self.cell, self.reset) == ("relu", "soft"):
             raise ValueError("reset='soft' needs cell='lif', got 'relu'")
         if (self.cell, self.encoding) == ("relu", "poisson"):

@@ -55,6 +55,11 @@ class FFRun:
 
 def prepare_ff(config: FFConfig, n_training: int) -> FFRun:
     """A fresh network, with weights drawn from the run's seed, about to begin."""
+    if config.rule == "class-wise" and n_training % config.batch_size == 1:
+        raise ValueError(
+            f"batch_size must not leave one of {n_training} training images alone in a batch with "
+            f"rule='class-wise', got {config.batch_size}"
+        )
     device = config.device
     noise = torch.Generator(device=device).manual_seed(config.seed + 1)
     with torch.random.fork_rng(devices=[]):

@@ -131,5 +131,8 @@ def with_flags(config: Any, options: argparse.Namespace) -> Any:
         changes["amp"] = "bfloat16"
     known = {f.name for f in fields(config)}
     if strange := sorted(set(changes) - known):
-        raise ValueError(f"preset {config.name!r} has no setting {', '.join(strange)}")
+        flags = {name: spellings[-1] for name, spellings, *_ in _SETTINGS}
+        told = ", ".join(f"{flags.get(name, '--amp')} {changes[name]}" for name in strange)
+        offer = ", ".join(flag for name, flag in flags.items() if name in known)
+        raise ValueError(f"preset {config.name!r} cannot be told {told}; it takes {offer}")
     return replace(config, **changes)

@@ -58,6 +58,9 @@ def difference_interval(
     Raises:
         ValueError: A share or a count is impossible.
     """
+    for name, value in (("share", share), ("other", other)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must lie in [0, 1], got {value}")
     low, high = accuracy_interval(round(share * n_images), n_images)
     other_low, other_high = accuracy_interval(round(other * n_other), n_other)
     down = math.hypot(share - low, other_high - other)

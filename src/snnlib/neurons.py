@@ -115,6 +115,8 @@ def _simulate(
     surrogate: ATan | Sigmoid,
     v_initial: Tensor | None,
 ) -> LIFTrace:
+    if not isinstance(currents, Tensor):
+        raise ValueError(f"currents must be a torch tensor, got {currents!r}")
     if currents.dim() == 0 or len(currents) == 0:
         raise ValueError(
             f"currents must be [T, ...] with T of at least 1, got {tuple(currents.shape)}"

@@ -55,6 +55,10 @@ def find_claims(name: str) -> list[Claim]:
         for preset in claim.presets:
             if preset not in CLAIMS:
                 known.setdefault(preset, []).append(replace(claim, presets=(preset,)))
+    if name not in known and name in {**PRESETS, **FF_PRESETS}:
+        raise UnknownNameError(
+            f"preset {name!r} belongs to no claim; run it with: snnlib train {name}"
+        )
     return find(name, known, "claim", CLAIMS)
 
 

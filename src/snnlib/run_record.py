@@ -112,6 +112,8 @@ class RunRecord:
             ValueError: A field is missing, unknown, of the wrong type or impossible;
                 the message names it.
         """
+        if not isinstance(stored, Mapping):
+            raise ValueError(f"a record must be a JSON object, got {type(stored).__name__}")
         version = stored.get("schema_version")
         if version != SCHEMA_VERSION:
             raise ValueError(

@@ -114,6 +114,10 @@ class ExperimentConfig:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value >= low):
                 raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
+        for name, most in (("limit", 60_000), ("test_limit", 10_000), ("seed", 2**62)):
+            value = getattr(self, name)
+            if value is not None and value > most:
+                raise ValueError(f"{name} must be at most {most}, got {value}")
         for name in ("lr", "max_grad_norm", "weight_std"):
             value = getattr(self, name)
             if value is not None and not value > 0:
