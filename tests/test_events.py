@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import subprocess
 import sys
 import types
@@ -181,11 +182,29 @@ def test_bad_values_are_refused_by_name(change, name):
 def test_a_first_compilation_is_announced_once(caplog, monkeypatch):
     uncompiled = types.SimpleNamespace(forward=types.SimpleNamespace(signatures=[]))
     monkeypatch.setattr(events, "event_kernels", uncompiled)
-    events._say_so_once.cache_clear()
-    with caplog.at_level(logging.INFO, logger="snnlib.events"):
-        events._say_so_once()
-        events._say_so_once()
-    assert len(caplog.records) == 1
+    for kept_on_disk in (False, True):
+        monkeypatch.setattr(events, "_is_compiled", lambda kernel, kept=kept_on_disk: kept)
+        events._say_so_once.cache_clear()
+        with caplog.at_level(logging.INFO, logger="snnlib.events"):
+            events._say_so_once()
+            events._say_so_once()
+        assert len(caplog.records) == 1  # the first time only; then the kernel is there
+
+
+def test_a_kernel_counts_as_compiled_once_numba_has_kept_it_and_its_source_is_older(tmp_path):
+    source = tmp_path / "ours.py"
+    source.write_text("from snnlib.lanes import kernel\n@kernel\ndef one(x):\n    return x + 1\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import ours; "
+        "from snnlib.events import _is_compiled; before = _is_compiled(ours.one); "
+        "ours.one(1); print(before, _is_compiled(ours.one))"
+    )
+    told = []
+    for shift in (0, 0, 3600):
+        os.utime(source, (source.stat().st_mtime + shift,) * 2)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        told.append(done.stdout.split())
+    assert told == [["False", "True"], ["True", "True"], ["False", "False"]], done.stderr
 
 
 def test_without_numba_the_message_says_what_to_do():

@@ -103,7 +103,7 @@ def refuse_other_settings(
         if name not in free and stored.get(name) != value:
             raise ValueError(
                 f"{os.fspath(path)} was made with {name}={stored.get(name)!r}, this run has "
-                f"{name}={value!r}; nothing was changed: remove the file or name another place"
+                f"{name}={value!r}; nothing was changed; give the same setting or move the file"
             )
 
 

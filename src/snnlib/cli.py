@@ -19,7 +19,11 @@ from typing import Any
 import snnlib
 from snnlib.claims import CLAIMS
 from snnlib.flags import make_parser, with_flags
-from snnlib.stopping import exit_code, sigterm_as_ctrl_c
+from snnlib.stopping import INTERRUPTED, TERMINATED, Terminated, exit_code, sigterm_as_ctrl_c
+
+__all__ = ["INTERRUPTED", "TERMINATED", "Terminated", "main"]
+
+_python_format = warnings.formatwarning
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -27,7 +31,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if words is None and _speaks():  # from a shell: tell what is unpacked or compiled
         logging.basicConfig(format="%(message)s")
         logging.getLogger("snnlib").setLevel(logging.INFO)
-        warnings.showwarning = _say_warning
+        warnings.formatwarning = _format_warning
     words = sys.argv[1:] if words is None else list(words)
     options = make_parser().parse_args(words)
     try:
@@ -37,25 +41,28 @@ def main(words: Sequence[str] | None = None) -> int:
         if _speaks():
             print("\nInterrupted.", file=sys.stderr)
         return exit_code(stop)
-    except BrokenPipeError:  # the reader, say `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (ValueError, OSError, FloatingPointError) as error:
         if _speaks():
             print(f"snnlib: {error}", file=sys.stderr)
         return 1
 
 
-def _say_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: Any = None,
-    line: str | None = None,
-) -> None:
-    """A warning is one sentence, too, without the line of code that gave it."""
-    print(f"snnlib: {message}", file=sys.stderr)
+def _format_warning(
+    message: Warning | str, category: type[Warning], *place: Any, **more: Any
+) -> str:
+    """A warning of ours is one sentence; others keep the line of code that gave them."""
+    if category.__module__.startswith("snnlib"):
+        return f"snnlib: {message}\n"
+    return _python_format(message, category, *place, **more)
+
+
+def _show(text: str) -> None:
+    """Print what was asked for; that the reader, say `head`, has seen enough is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # nor shall Python complain when it closes
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def doctor(options: argparse.Namespace, words: Sequence[str]) -> int:
@@ -100,16 +107,15 @@ def reproduce(options: argparse.Namespace, words: Sequence[str]) -> int:
 
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ValueError("reproduce runs in one process; several runs go side by side with --jobs")
-    named = {name: find_claims(name) for name in options.claims}
+    asked = [claim for name in options.claims for claim in find_claims(name)]
     ledger = _ledger_of_claims(options)
     records = read_ledger(ledger)
     if options.list or not (options.claims or options.all):
-        print(claims_as_markdown(records))
+        _show(claims_as_markdown(records))
         return 0
-    asked = [[claim] for claim in CLAIMS.values()] if options.all else named.values()
-    runs = planned_runs([claim for claims in asked for claim in claims], options.seeds)
+    runs = planned_runs(CLAIMS.values() if options.all else asked, options.seeds)
     missing = [with_flags(run, options) for run in runs if not is_recorded(run, records)]
-    hint = "" if missing else "; to run them once more add --ledger runs/mine.jsonl"
+    hint = "" if missing else "; to run them once more name another file with --ledger"
     print(f"{len(runs) - len(missing)} of {len(runs)} runs are recorded already{hint}", flush=True)
     try:
         if options.jobs != 1:
@@ -132,10 +138,10 @@ def ledger(options: argparse.Namespace, words: Sequence[str]) -> int:
         raise ValueError(f"--ledger must name a file that is there, got {options.ledger}")
     records = read_ledger(_ledger_of_claims(options))
     if options.json:
-        for record in records:
-            print(json.dumps(record.to_dict(), ensure_ascii=False))
+        lines = (json.dumps(record.to_dict(), ensure_ascii=False) for record in records)
+        _show("\n".join(lines))
     else:
-        print(markdown_table(ledger_table(records)) or "No run is recorded yet.")
+        _show(markdown_table(ledger_table(records)) or "No run is recorded yet.")
     return 0
 
 

@@ -20,6 +20,7 @@ gradient of a weight row is a sum over the same few events. The loops are in
 import functools
 import logging
 import math
+import sys
 from collections.abc import Callable
 from numbers import Integral
 from pathlib import Path
@@ -260,7 +261,9 @@ def _say_so_once() -> None:
 
 
 def _is_compiled(kernel: Any) -> bool:
-    """Whether numba kept a kernel of this very source on disk."""
+    """Whether numba kept a kernel on disk, for this Python and not before its source changed."""
     source = Path(kernel.py_func.__code__.co_filename)
-    kept = Path(kernel.stats.cache_path or source.parent).glob(f"{source.stem}.forward-*.nbi")
+    python = f"py{sys.version_info.major}{sys.version_info.minor}"
+    name = f"{source.stem}.{kernel.py_func.__qualname__}-*.{python}.nbi"
+    kept = Path(kernel.stats.cache_path or source.parent).glob(name)
     return any(index.stat().st_mtime >= source.stat().st_mtime for index in kept)

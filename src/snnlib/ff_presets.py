@@ -116,7 +116,9 @@ GOOD_PRESETS: dict[str, FFConfig] = {
             hidden=(),
             dense=(1000, 1000),
             reset="soft",
-            **{**_CLASS, **_MOVES, "epochs": 60},
+            epochs=60,
+            **_CLASS,
+            **_MOVES,
         ),
         _variant(
             "ff-conv",

@@ -53,7 +53,7 @@ def _check_numbers(config: Any) -> None:
             raise ValueError(
                 f"{name} must be a whole number of at least {least[name]}, got {known[name]!r}"
             )
-    if known["seed"] > 2**62:
+    if known.get("seed", 0) > 2**62:
         raise ValueError(f"seed must be at most {2**62}, got {known['seed']}")
     for name in ("lr", "scale", "gain", "length"):
         if name in known and not 0 < known[name] < math.inf:
@@ -126,14 +126,18 @@ class FFConfig:
         class_wise = self.rule == "class-wise"
         if not self.hidden and not (class_wise and self.dense):
             hint = " (or dense)" if class_wise else ""
-            raise ValueError(f"hidden{hint} must name the width of one layer at least, got ()")
+            raise ValueError(
+                f"hidden{hint} must name the width of one layer at least, got {self.hidden!r}"
+            )
         step = 10 if class_wise else 1
         for name in ("hidden", "dense"):
             widths = getattr(self, name)
             whole = isinstance(widths, tuple) and all(type(width) is int for width in widths)
             if not whole or any(width < 1 or width % step for width in widths):
                 wanted = "multiples of 10, for ten classes" if class_wise else "at least 1"
-                raise ValueError(f"{name} must be a tuple of whole numbers, {wanted}, got {widths}")
+                raise ValueError(
+                    f"{name} must be a tuple of whole numbers, {wanted}, got {widths!r}"
+                )
         if class_wise and self.batch_size < 2:
             raise ValueError(
                 "batch_size must be at least 2 with rule='class-wise', whose layers compare the "

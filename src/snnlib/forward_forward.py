@@ -32,6 +32,7 @@ __all__ = [
     "classify_by_rate",
     "draw_likely_wrong_labels",
     "draw_wrong_labels",
+    "every_label_rate",
     "first_layer_goodness",
     "forward_forward_loss",
     "goodness",
@@ -202,7 +203,8 @@ def learn_from(
         inputs: ``[N, ...]`` or spike trains ``[T, N, F]``.
         objective: What a layer makes small: its rates ``[N, ...]`` to a scalar.
         only: The one layer that learns; all of them if left out.
-        first_rate: What the first layer answers, if a quicker way has found it.
+        first_rate: What the first layer answers, if a quicker way has found it; then ``inputs``
+            is not looked at. For layers that hand on their rate and nothing else.
 
     Returns:
         The losses of the layers that learn, and what the last of them hands on.
@@ -242,10 +244,9 @@ def label_goodness(
 def every_label_rate(layer: ForwardForwardLayer, images: Tensor, n_classes: int = 10) -> Tensor:
     """Rates of the first layer for ``with_every_label(images)``, the quick way.
 
-    All labels light one pixel, so the length of the input is the same for all
-    and the current of label k is that of the image with label 0, less one column of
-    weights and plus another: one matrix product serves all ten, there and back.
-    Rates are ``[n_classes * N, K]``, with their gradient.
+    All labels light one pixel, so the length of the input is the same for all and the
+    current of label k is that of label 0, less one column of weights and plus another: one
+    matrix product serves all, there and back. Rates are ``[n_classes * N, K]``.
     """
     marked = overlay_labels(images, torch.zeros_like(images[:, 0, 0, 0], dtype=torch.int64))
     columns = layer.linear.weight[:, :n_classes].T  # [n_classes, K]

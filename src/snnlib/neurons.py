@@ -116,7 +116,7 @@ def _simulate(
     v_initial: Tensor | None,
 ) -> LIFTrace:
     if not isinstance(currents, Tensor):
-        raise ValueError(f"currents must be a torch tensor, got {currents!r}")
+        raise ValueError(f"currents must be a torch tensor, got a {type(currents).__name__}")
     if currents.dim() == 0 or len(currents) == 0:
         raise ValueError(
             f"currents must be [T, ...] with T of at least 1, got {tuple(currents.shape)}"

@@ -51,6 +51,10 @@ def __getattr__(name: str) -> Any:
     return getattr(checkpoints, name)
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class LedgerWarning(UserWarning):
     """A line of the ledger could not be read; all others were."""
 
