@@ -334,7 +334,7 @@ def test_dense_layers_of_classes_need_no_convolution_below_and_keep_the_whole_pi
     run = prepare_ff(small("class-wise dense"), 100)
     assert [layer.weights.in_features for layer in run.network.layers] == [784, 50]
     assert [rate.shape for rate in run.network(toy_images(3, 1).images)] == [(3, 50), (3, 30)]
-    with pytest.raises(ValueError, match="hidden must name the width"):
+    with pytest.raises(ValueError, match=r"hidden \(or dense\) must name the width"):
         small("class-wise", hidden=(), dense=())
 
 
