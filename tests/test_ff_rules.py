@@ -8,7 +8,7 @@ from test_ff_experiments import TINY, toy_images
 from torch.nn.functional import cross_entropy, one_hot
 
 from snnlib.claims import CLAIMS
-from snnlib.ff_conv import ClassLayer
+from snnlib.ff_conv import ClassLayer, LocalLinear
 from snnlib.ff_goodness import (
     class_goodness,
     every_label_loss,
@@ -53,6 +53,10 @@ SMALL = {
     "soft": {"reset": "soft"},
     "class-wise": {"rule": "class-wise", "hidden": (10, 20), "dense": (50,), "kernel": 3},
     "class-wise dense": {"rule": "class-wise", "hidden": (), "dense": (50, 30)},
+    "class-wise local": {
+        **{"rule": "class-wise", "hidden": (), "dense": (90, 30)},
+        "receptive_field": 10,
+    },
 }
 
 
@@ -138,6 +142,7 @@ DEEP = {
     "two-pass": lambda depth: {"hidden": (32,) * depth},
     "class-wise": lambda depth: {"hidden": (10,) * depth, "dense": ()},
     "class-wise dense": lambda depth: {"dense": (40,) * depth},
+    "class-wise local": lambda depth: {"dense": (40,) * depth},
 }
 
 
@@ -343,6 +348,36 @@ def test_convolutions_halve_the_picture_twice_and_layers_above_them_no_more():
     assert [layer.weights.weight.shape[1] for layer in run.network.layers] == [1, 10 * 14 * 14, 50]
 
 
+def test_a_local_neuron_answers_to_its_square_of_the_image_and_to_nothing_else():
+    torch.manual_seed(0)
+    images = torch.rand(4, 28 * 28)
+    weights = LocalLinear(28, 90, field=10)
+    current = weights(images)
+    for neuron in (0, 4, 8, 89):  # 9 neurons a class: corners at 0, 9 and 18
+        row, column = divmod(neuron % 9, 3)
+        mask = torch.zeros(28, 28)
+        mask[9 * row : 9 * row + 10, 9 * column : 9 * column + 10] = 1
+        expected = images @ (weights.weight[neuron] * mask.flatten())
+        torch.testing.assert_close(current[:, neuron], expected)
+    current.sum().backward()
+    assert weights.weight.grad.count_nonzero(dim=1).tolist() == [100] * 90
+
+
+def test_squares_of_local_neurons_cover_the_image_and_are_alike_for_every_class():
+    for n_own, field in [(100, 12), (50, 8), (6, 14), (1, 28)]:
+        sees = LocalLinear(28, 10 * n_own, field).sees.view(10, n_own, 28 * 28)
+        assert torch.equal(sees, sees[:1].expand_as(sees))
+        assert sees[0].sum(dim=1).tolist() == [field**2] * n_own
+        assert sees.amax(dim=(0, 1)).min() == 1
+    assert "sees" not in LocalLinear(28, 10, 28).state_dict()  # it follows from the settings
+
+
+def test_with_the_whole_image_in_sight_a_local_layer_is_a_dense_one():
+    whole = LocalLinear(28, 50, field=28)
+    images = torch.rand(3, 28 * 28)
+    torch.testing.assert_close(whole(images), images @ whole.weight.T)
+
+
 @pytest.mark.parametrize("settings", [{"theta": 1.0}, {"rule": "two-pass"}])
 def test_every_wrong_label_at_once_needs_a_loss_on_differences(settings):
     with pytest.raises(ValueError, match="negatives='every' needs rule='goodness' and no theta"):
@@ -475,6 +510,15 @@ def test_peer_normalisation_adds_the_variance_of_mean_rates_to_the_loss():
             r"dense must be .* multiples of 10, for ten classes, got \(55,\)",
         ),
         ({"rule": "class-wise", "hidden": ()}, r"hidden \(or dense\) must name the width"),
+        (
+            {"rule": "class-wise", "hidden": (), "dense": (50,), "receptive_field": 29},
+            "receptive_field must be a whole number from 1 to 28 or None, got 29",
+        ),
+        (
+            {"rule": "class-wise", "hidden": (10,), "receptive_field": 5},
+            r"hidden must be \(\) with a receptive_field of 5, got \(10,\)",
+        ),
+        ({"receptive_field": 5}, "receptive_field must be None with rule='goodness', got 5"),
         ({"rule": "class-wise", "scale": 3.0}, "scale must be 6.0 with rule='class-wise'"),
         ({"rule": "class-wise", "batch_size": 1}, "batch_size must be at least 2"),
         ({"rule": "bptt", "theta": 1.0}, "theta must be None with rule='bptt'"),

@@ -214,8 +214,8 @@ _ALL += [
     ),
     Claim(
         "ff-conv",
-        "Convolutions learn with local gradients only, by goodness of each class.",
-        ("ff-conv", "ff-conv-moves"),
+        "Convolutions, or neurons that see a part of the image, learn by goodness of each class.",
+        ("ff-conv", "ff-conv-moves", "ff-local-1000"),
     ),
     Claim(
         "ff-class",

@@ -9,6 +9,7 @@ positive example and the wrong groups are the negatives, all in a single pass
 learns alone, from its own rates.
 """
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -50,6 +51,44 @@ class ClassLayer(nn.Module):
         return self.steady(self.norm(self.weights(self.prepare(inputs.detach()))))
 
 
+def squares_along(side: int, field: int, n: int) -> Tensor:
+    """Which of ``side`` pixels lie in each of n squares spread from edge to edge, ``[n, side]``."""
+    first = torch.linspace(0, side - field, n).round()[:, None]
+    pixel = torch.arange(side)
+    return (first <= pixel) & (pixel < first + field)
+
+
+class LocalLinear(nn.Linear):
+    """A linear map without bias of which each neuron sees one square of the image.
+
+    Within each class the squares stand on a grid as square as their number allows, from edge
+    to edge of the image. No two neurons share weights (local receptive fields: Hinton 2022,
+    Sec. 3.2).
+
+    Args:
+        side: Width and height of the image, in pixels.
+        n_out: Number of neurons, a multiple of ``n_classes``.
+        field: Side of a square, in pixels, at most ``side``.
+        n_classes: How many classes share the neurons.
+    """
+
+    sees: Tensor  # [n_out, side**2], 1 inside the square of a neuron
+
+    def __init__(self, side: int, n_out: int, field: int, n_classes: int = 10) -> None:
+        super().__init__(side**2, n_out, bias=False)
+        nn.init.uniform_(self.weight, -1 / field, 1 / field)  # as a dense layer of so few inputs
+        n_own = n_out // n_classes
+        n_rows = max(n for n in range(1, math.isqrt(n_own) + 1) if n_own % n == 0)
+        down = squares_along(side, field, n_rows)
+        across = squares_along(side, field, n_own // n_rows)
+        squares = (down[:, None, :, None] & across[None, :, None, :]).reshape(n_own, side**2)
+        self.register_buffer("sees", squares.repeat(n_classes, 1).to(self.weight), persistent=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Currents ``[N, n_out]`` for images ``[N, side**2]``."""
+        return nn.functional.linear(inputs, self.weight * self.sees)
+
+
 def build_classwise(config: FFConfig, noise: torch.Generator) -> ForwardForwardNetwork:
     """Convolutions with ``hidden`` channels, if any, then dense layers of ``dense`` neurons.
 
@@ -73,7 +112,10 @@ def build_classwise(config: FFConfig, noise: torch.Generator) -> ForwardForwardN
         else:
             n_places = side**2 if number == len(config.hidden) else 1
             prepare.append(nn.Flatten())
-            weights = nn.Linear(n_in * n_places, n_out, bias=False)
+            if number == 0 and config.receptive_field is not None:
+                weights = LocalLinear(side, n_out, config.receptive_field)
+            else:
+                weights = nn.Linear(n_in * n_places, n_out, bias=False)
             norm = nn.BatchNorm1d(n_out)
         layers.append(ClassLayer(nn.Sequential(*prepare), weights, norm, steady))
     return ForwardForwardNetwork(layers)

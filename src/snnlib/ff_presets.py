@@ -122,6 +122,18 @@ GOOD_PRESETS: dict[str, FFConfig] = {
         ),
         _variant(
             "ff-conv",
+            "ff-local-1000",
+            "As ff-class-1000, each first neuron sees 12 x 12 pixels: does it reach 99.4 %?",
+            hidden=(),
+            dense=(1000, 1000),
+            receptive_field=12,
+            reset="soft",
+            epochs=60,
+            **_CLASS,
+            **_MOVES,
+        ),
+        _variant(
+            "ff-conv",
             "ff-conv-moves",
             "A soft reset, eight steps, images also turned and stretched: does it reach 99.4 %?",
             **{**_CONV, **_MOVES, "n_steps": 8, "reset": "soft"},

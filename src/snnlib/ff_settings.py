@@ -25,10 +25,10 @@ POST_CHOICES: dict[str, tuple[str, ...]] = {
 }
 # Settings that a rule never looks at, though one might think so; they must keep their defaults.
 UNUSED: dict[str, tuple[str, ...]] = {
-    "goodness": ("kernel", "dense"),
-    "two-pass": ("kernel", "dense", "hand_over"),
-    "neutral-head": ("kernel", "dense", "hand_over"),
-    "bptt": ("kernel", "dense", "encoding", "peer", "goodness", "theta"),
+    "goodness": ("kernel", "dense", "receptive_field"),
+    "two-pass": ("kernel", "dense", "receptive_field", "hand_over"),
+    "neutral-head": ("kernel", "dense", "receptive_field", "hand_over"),
+    "bptt": ("kernel", "dense", "receptive_field", "encoding", "peer", "goodness", "theta"),
     "class-wise": (
         *("encoding", "cell", "hand_over", "peer", "theta"),
         *("scale", "length", "negatives", "sharpness"),
@@ -111,6 +111,8 @@ class FFConfig:
     # For the rule "class-wise", whose ``hidden`` layers are convolutions; there may be none:
     kernel: int = 5  # width of a convolution
     dense: tuple[int, ...] = ()  # dense layers above the convolutions
+    # Without convolutions: side of the square of pixels that a neuron of the first layer sees.
+    receptive_field: int | None = None
     claim: str = "forward-forward"
     seed: int = 0
     device: str = "cpu"
@@ -153,6 +155,15 @@ class FFConfig:
                     f"{name} must be {default!r} with rule={self.rule!r}, "
                     f"got {getattr(self, name)!r}"
                 )
+        field = self.receptive_field
+        if field is not None and not (type(field) is int and 1 <= field <= 28):
+            raise ValueError(
+                f"receptive_field must be a whole number from 1 to 28 or None, got {field!r}"
+            )
+        if field is not None and self.hidden:
+            raise ValueError(
+                f"hidden must be () with a receptive_field of {field}, got {self.hidden!r}"
+            )
         if (self.cell, self.reset) == ("relu", "soft"):
             raise ValueError("reset='soft' needs cell='lif', got 'relu'")
         if (self.cell, self.encoding) == ("relu", "poisson"):
