@@ -215,7 +215,7 @@ _ALL += [
     Claim(
         "ff-conv",
         "Convolutions, or neurons that see a part of the image, learn by goodness of each class.",
-        ("ff-conv", "ff-conv-moves", "ff-local-1000"),
+        ("ff-conv", "ff-conv-moves", "ff-local"),
     ),
     Claim(
         "ff-class",

@@ -51,14 +51,7 @@ class ClassLayer(nn.Module):
         return self.steady(self.norm(self.weights(self.prepare(inputs.detach()))))
 
 
-def squares_along(side: int, field: int, n: int) -> Tensor:
-    """Which of ``side`` pixels lie in each of n squares spread from edge to edge, ``[n, side]``."""
-    first = torch.linspace(0, side - field, n).round()[:, None]
-    pixel = torch.arange(side)
-    return (first <= pixel) & (pixel < first + field)
-
-
-class LocalLinear(nn.Linear):
+class LocalLinear(nn.Module):
     """A linear map without bias of which each neuron sees one square of the image.
 
     Within each class the squares stand on a grid as square as their number allows, from edge
@@ -72,21 +65,29 @@ class LocalLinear(nn.Linear):
         n_classes: How many classes share the neurons.
     """
 
-    sees: Tensor  # [n_out, side**2], 1 inside the square of a neuron
+    pixels: Tensor  # [n_places, field**2], which ones each square holds
 
     def __init__(self, side: int, n_out: int, field: int, n_classes: int = 10) -> None:
-        super().__init__(side**2, n_out, bias=False)
-        nn.init.uniform_(self.weight, -1 / field, 1 / field)  # as a dense layer of so few inputs
-        n_own = n_out // n_classes
-        n_rows = max(n for n in range(1, math.isqrt(n_own) + 1) if n_own % n == 0)
-        down = squares_along(side, field, n_rows)
-        across = squares_along(side, field, n_own // n_rows)
-        squares = (down[:, None, :, None] & across[None, :, None, :]).reshape(n_own, side**2)
-        self.register_buffer("sees", squares.repeat(n_classes, 1).to(self.weight), persistent=False)
+        super().__init__()
+        n_places = n_out // n_classes
+        n_rows = max(n for n in range(1, math.isqrt(n_places) + 1) if n_places % n == 0)
+        down = _stretches(side, field, n_rows)[:, None, :, None]
+        across = _stretches(side, field, n_places // n_rows)[None, :, None, :]
+        pixels = (side * down + across).view(n_places, field**2)
+        self.register_buffer("pixels", pixels, persistent=False)  # it follows from the settings
+        self.weight = nn.Parameter(torch.empty(n_places, n_classes, field**2))
+        nn.init.uniform_(self.weight, -1 / field, 1 / field)  # as in a dense layer of field**2
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Currents ``[N, n_out]`` for images ``[N, side**2]``."""
-        return nn.functional.linear(inputs, self.weight * self.sees)
+        """Currents ``[N, n_out]`` for images ``[N, side**2]``, those of class 0 first."""
+        seen = inputs.T[self.pixels]  # [n_places, field**2, N]
+        return torch.bmm(self.weight, seen).permute(2, 1, 0).flatten(1)
+
+
+def _stretches(side: int, length: int, n: int) -> Tensor:
+    """The pixels of n stretches of a row, spread from edge to edge, ``[n, length]``."""
+    first = torch.linspace(0, side - length, n).round().long()
+    return first[:, None] + torch.arange(length)
 
 
 def build_classwise(config: FFConfig, noise: torch.Generator) -> ForwardForwardNetwork:
