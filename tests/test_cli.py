@@ -197,6 +197,20 @@ def test_a_preset_asks_for_what_its_claims_ask_of_it():
     assert find_claims("csnn-best") == [CLAIMS["csnn-best"]]
 
 
+def test_a_protocol_behind_a_name_leaves_the_other_one_out():
+    runs = planned_runs([*find_claims("fc:post"), *find_claims("csnn-short-moves")], 1)
+    assert [(run.name, run.protocol) for run in runs] == [
+        ("fc", "post"),
+        ("csnn-short-moves", "honest"),
+    ]
+    with pytest.raises(ValueError, match="protocol of 'csnn-best' must be honest, got 'post'"):
+        find_claims("csnn-best:post")
+    with pytest.raises(ValueError, match="protocol of 'fc' must be post or honest, got ''"):
+        find_claims("fc:")
+    with pytest.raises(ValueError, match="there is no claim 'fcc'; did you mean"):
+        find_claims("fcc:post")
+
+
 def test_reproduce_runs_what_is_missing_records_it_and_is_then_done(tmp_path, capsys, monkeypatch):
     tiny = {"n_steps": 3, "epochs": 1, "limit": 60, "test_limit": 20, "engine": "scan"}
     for name in ("fc", "fc-ce"):

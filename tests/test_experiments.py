@@ -13,6 +13,7 @@ from snnlib import assembly, engines
 from snnlib.assembly import log_softmax_mse, softmax_mse, stream_seed, sum_of_squares
 from snnlib.augment import shift_images, warp_images
 from snnlib.data import ImageSet, load_mnist
+from snnlib.distributed import Group
 from snnlib.encoding import constant_encode, poisson_encode
 from snnlib.experiments import CLAIMS, PRESETS, ExperimentConfig, run_experiment
 from snnlib.faults import last_step_rate, run_neurons
@@ -311,6 +312,37 @@ def test_all_engines_give_the_rates_and_gradients_of_the_library(config, engine,
     assert config.readout == "potential" or 0 < rate.mean() < 1
     assert all(grad.any() for grad in grads)
     torch.testing.assert_close(grads, expected_grads, rtol=1e-9, atol=1e-12)
+
+
+def test_few_steps_come_first_and_only_while_it_learns(training_images, test_images):
+    config = replace(CSNN_SOFT, n_steps=4, early_steps=2, epochs=5)
+    assert [config.training_steps(epoch) for epoch in range(1, 6)] == [2, 2, 4, 4, 4]
+    run = assembly.prepare_run(config, training_images, test_images, None, Group())
+    images = training_images.images[:8]
+    with torch.no_grad():  # strong weights, so that neurons of every layer fire
+        for weight in run.network.parameters():
+            weight *= 4.0
+
+    def answer_in(n_steps):
+        whole = replace(config, n_steps=n_steps, early_steps=None)
+        return engines.make_respond(whole, run.network, run.noise, run.engine)(images)
+
+    with torch.no_grad():
+        for epoch, learns, n_steps in [(2, True, 2), (2, False, 4), (3, True, 4), (3, False, 4)]:
+            run.network.train(learns)
+            run.restart_randomness(epoch)
+            other = answer_in(6 - n_steps)
+            assert torch.equal(run.respond(images), answer_in(n_steps))
+            assert not torch.equal(run.respond(images), other)
+
+
+def test_early_steps_are_fewer_than_all_and_not_for_ordinary_networks():
+    with pytest.raises(ValueError, match="early_steps must be less than n_steps=4, got 4"):
+        replace(CSNN_SOFT, n_steps=4, early_steps=4)
+    with pytest.raises(ValueError, match="early_steps must be a whole number of at least 1"):
+        replace(CSNN_SOFT, early_steps=0)
+    with pytest.raises(ValueError, match="early_steps must be less than n_steps=1"):
+        PRESETS["ann-csnn-16"].but("x", "?", early_steps=1)
 
 
 def test_a_potential_adds_up_what_comes_in(training_images):

@@ -5,7 +5,7 @@ Everything random in an epoch follows from (seed, epoch, purpose) alone.
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -120,14 +120,16 @@ def prepare_run(
             f"leaves out what fills no batch, got {config.batch_size}"
         )
     amp = None if config.amp == "off" else getattr(torch, config.amp)
+    learning = TrainingBatches(batches, config, torch.Generator(), progress)
+    respond = _respond_early_and_late(config, network, noise, engine, learning)
     return Run(
         config=config,
         device=device,
         engine=engine,
         network=network,
-        respond=_respond_as_one_of(group, make_respond(config, network, noise, engine), noise),
+        respond=_respond_as_one_of(group, respond, noise),
         noise=noise,
-        training=TrainingBatches(batches, config, torch.Generator(), progress),
+        training=learning,
         validation=None if validation is None else make_loader(validation, config.batch_size),
         test=make_loader(test, config.batch_size),
         loss=LOSSES[config.loss],
@@ -137,6 +139,27 @@ def prepare_run(
         autocast=None if amp is None else torch.autocast(device.type, amp),
         group=group,
     )
+
+
+def _respond_early_and_late(
+    config: ExperimentConfig,
+    network: nn.Module,
+    noise: Noise,
+    engine: str,
+    learning: TrainingBatches,
+) -> Respond:
+    """Answer in all time steps; in fewer while it learns in early epochs, if so asked."""
+    whole = make_respond(config, network, noise, engine)
+    if config.early_steps is None:
+        return whole
+    short = replace(config, n_steps=config.early_steps, early_steps=None)
+    quick = make_respond(short, network, noise, engine)
+
+    def respond(images: Tensor) -> Tensor:
+        early = config.training_steps(learning.epoch) < config.n_steps
+        return (quick if early and network.training else whole)(images)
+
+    return respond
 
 
 def _respond_as_one_of(group: Group, respond: Respond, noise: Noise) -> Respond:

@@ -72,7 +72,7 @@ _ALL = [
     Claim(
         "csnn-short",
         "99.33 % takes up to 64 epochs; the first post does not say whether fewer would do.",
-        ("csnn-short", "csnn-short-soft", "csnn-short-8"),
+        ("csnn-short", "csnn-short-soft", "csnn-short-8", "csnn-short-moves"),
         post=1,
         test_accuracy=99.33,
     ),

@@ -100,7 +100,10 @@ def _add_train(command: argparse.ArgumentParser) -> None:
 
 
 def _add_reproduce(command: argparse.ArgumentParser) -> None:
-    offer = f"{', '.join(CLAIMS)}; or one preset of a claim"
+    offer = (
+        f"{', '.join(CLAIMS)}; or one preset of a claim; "
+        "with :post or :honest behind it, only that protocol"
+    )
     command.add_argument("claims", nargs="*", metavar="CLAIM", help=offer)
     command.add_argument("--list", action="store_true", help="every claim, its number and ours")
     command.add_argument("--all", action="store_true", help="every claim that lacks a run")

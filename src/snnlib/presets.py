@@ -161,6 +161,17 @@ def _convolutional() -> list[ExperimentConfig]:
             **_SOFT,
         ),
         _CSNN.but(
+            "csnn-short-moves",
+            "The recipe of csnn-moves in eight epochs, the first four on two steps: how far?",
+            claim="csnn-short",
+            epochs=8,
+            early_steps=2,
+            rotate_degrees=10.0,
+            zoom=0.1,
+            **{**_RECIPE, "shift_pixels": 1},
+            **_SOFT,
+        ),
+        _CSNN.but(
             "csnn-16",
             "How far does a quarter of the channels get, in minutes and honestly?",
             claim="csnn-small",

@@ -47,9 +47,23 @@ def find_preset(name: str) -> Any:
 def find_claims(name: str) -> list[Claim]:
     """The claim of that name; or, by the name of a preset, what the claims ask of it alone.
 
+    With ``:post`` or ``:honest`` behind the name, only the runs of that protocol.
+
     Raises:
         UnknownNameError: It is neither; the message names the most similar.
+        ValueError: The claim has no runs of that protocol.
     """
+    name, colon, protocol = name.partition(":")
+    claims = _claims_called(name)
+    if not colon:
+        return claims
+    if any(protocol not in claim.protocols for claim in claims):
+        offer = " or ".join(claims[0].protocols)
+        raise ValueError(f"protocol of {name!r} must be {offer}, got {protocol!r}")
+    return [replace(claim, protocols=(protocol,)) for claim in claims]
+
+
+def _claims_called(name: str) -> list[Claim]:
     known = {name: [claim] for name, claim in CLAIMS.items()}
     for claim in CLAIMS.values():
         for preset in claim.presets:

@@ -39,7 +39,9 @@ class ExperimentConfig:
         many training and test images. ``shift_pixels`` moves each training image
         at random by up to so many pixels; ``rotate_degrees`` and ``zoom`` turn and
         stretch it, see ``snnlib.augment``. ``normalise`` subtracts 0.1307 and
-        divides by 0.3081, as the third post did. ``schedule`` moves the learning
+        divides by 0.3081, as the third post did. With ``early_steps`` it learns from
+        so few time steps in the first half of the epochs (rounded down); later, and
+        whenever it is measured, it takes ``n_steps``. ``schedule`` moves the learning
         rate after each batch; with ``"one_cycle"``, ``lr`` is its peak.
 
     Network:
@@ -72,6 +74,7 @@ class ExperimentConfig:
     protocol: str = "post"
     encoding: str = "poisson"
     n_steps: int = 100
+    early_steps: int | None = None
     tau: float = 2.0
     channels: int = 64
     epochs: int = 100
@@ -110,6 +113,7 @@ class ExperimentConfig:
                 )
         least = {"n_steps": 1, "channels": 1, "epochs": 1, "batch_size": 1, "limit": 12}
         least |= {"test_limit": 1, "seed": 0, "shift_pixels": 0, "anytime_steps": 1}
+        least |= {"early_steps": 1}
         for name, low in least.items():
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value >= low):
@@ -118,6 +122,10 @@ class ExperimentConfig:
             value = getattr(self, name)
             if value is not None and value > most:
                 raise ValueError(f"{name} must be at most {most}, got {value}")
+        if self.early_steps is not None and self.early_steps >= self.n_steps:
+            raise ValueError(
+                f"early_steps must be less than n_steps={self.n_steps}, got {self.early_steps}"
+            )
         for name in ("lr", "max_grad_norm", "weight_std"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -208,6 +216,11 @@ class ExperimentConfig:
     def n_epochs(self) -> int:
         """Epochs in all."""
         return self.epochs
+
+    def training_steps(self, epoch: int) -> int:
+        """Time steps from which it learns in this epoch, counted from 1."""
+        early = self.early_steps is not None and epoch <= self.epochs // 2
+        return self.early_steps if early and self.early_steps else self.n_steps
 
     def but(self, name: str, question: str, **changes: Any) -> Self:
         """A variant under a new name that differs in the given settings."""
