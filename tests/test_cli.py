@@ -207,6 +207,12 @@ def test_a_protocol_behind_a_name_leaves_the_other_one_out():
         find_claims("csnn-best:post")
     with pytest.raises(ValueError, match="protocol of 'fc' must be post or honest, got ''"):
         find_claims("fc:")
+    # Its honest runs belong to one claim, those of the post's protocol to another.
+    for protocol in ("post", "honest"):
+        runs = planned_runs(find_claims(f"small-conv-post:{protocol}"), 1)
+        assert [(run.name, run.protocol) for run in runs] == [("small-conv-post", protocol)]
+    with pytest.raises(ValueError, match="there is no claim 'FC'; did you mean fc"):
+        find_claims("FC:post")
     with pytest.raises(ValueError, match="there is no claim 'fcc'; did you mean"):
         find_claims("fcc:post")
 
@@ -218,8 +224,19 @@ def test_reproduce_runs_what_is_missing_records_it_and_is_then_done(tmp_path, ca
         monkeypatch.setitem(PRESETS, name, preset)
     places = ["--ledger", str(tmp_path / "l.jsonl"), "--out-dir", str(tmp_path)]
 
+    def interrupt(network, *words, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("snnlib.training.train_epoch", interrupt)
+        assert main(["reproduce", "mse-vs-ce", *places]) == 130
+    assert "goes on from" not in capsys.readouterr().out
+
     assert main(["reproduce", "mse-vs-ce", *places]) == 0
-    assert "0 of 2 runs" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "0 of 2 runs" in printed
+    assert printed.count("goes on from") == 1  # the second run had not begun
+    assert f"goes on from {tmp_path / 'fc-honest-s0.ckpt'}" in printed
     records = read_ledger(tmp_path / "l.jsonl")
     assert [(r.preset, r.protocol) for r in records] == [("fc", "honest"), ("fc-ce", "honest")]
     assert not list(tmp_path.glob("*.ckpt"))

@@ -339,8 +339,11 @@ def test_few_steps_come_first_and_only_while_it_learns(training_images, test_ima
 def test_early_steps_are_fewer_than_all_and_not_for_ordinary_networks():
     with pytest.raises(ValueError, match="early_steps must be less than n_steps=4, got 4"):
         replace(CSNN_SOFT, n_steps=4, early_steps=4)
-    with pytest.raises(ValueError, match="early_steps must be a whole number of at least 1"):
-        replace(CSNN_SOFT, early_steps=0)
+    for wrong in (0, 1.5, True):
+        with pytest.raises(ValueError, match="early_steps must be a whole number of at least 1"):
+            replace(CSNN_SOFT, early_steps=wrong)
+    with pytest.raises(ValueError, match="epochs must be at least 2 with early_steps=2, got 1"):
+        replace(CSNN_SOFT, n_steps=4, early_steps=2, epochs=1)
     with pytest.raises(ValueError, match="early_steps must be less than n_steps=1"):
         PRESETS["ann-csnn-16"].but("x", "?", early_steps=1)
 

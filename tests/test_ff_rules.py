@@ -142,7 +142,7 @@ DEEP = {
     "two-pass": lambda depth: {"hidden": (32,) * depth},
     "class-wise": lambda depth: {"hidden": (10,) * depth, "dense": ()},
     "class-wise dense": lambda depth: {"dense": (40,) * depth},
-    "class-wise local": lambda depth: {"dense": (40,) * depth},
+    "class-wise local": lambda depth: {"dense": (40,) * depth, "receptive_field": 14},
 }
 
 
@@ -514,6 +514,21 @@ def test_peer_normalisation_adds_the_variance_of_mean_rates_to_the_loss():
             r"hidden must be \(\) with a receptive_field of 5, got \(10,\)",
         ),
         ({"receptive_field": 5}, "receptive_field must be None with rule='goodness', got 5"),
+        *(
+            (
+                {"rule": "class-wise", "hidden": (), "dense": (n_out,), "receptive_field": 12},
+                f"here {rows}, to cover all 28 by 28 pixels, got 12",
+            )
+            for n_out, rows in ((10, "1 by 1"), (470, "1 by 47"), (40, "2 by 2"))
+        ),
+        (
+            {"rule": "class-wise", "hidden": (), "dense": (50,), "kernel": 9},
+            "kernel must be 5 without convolutions in hidden, got 9",
+        ),
+        ({"rule": "class-wise", "hidden": (10,), "kernel": 4}, "kernel must be an odd whole"),
+        ({"rule": "class-wise", "hidden": (10,), "kernel": 29}, "odd whole number from 1 to 27"),
+        ({"lr": "x"}, "lr must be a number, got 'x'"),
+        ({"n_steps": True}, "n_steps must be a whole number of at least 1, got True"),
         ({"rule": "class-wise", "scale": 3.0}, "scale must be 6.0 with rule='class-wise'"),
         ({"rule": "class-wise", "batch_size": 1}, "batch_size must be at least 2"),
         ({"rule": "bptt", "theta": 1.0}, "theta must be None with rule='bptt'"),

@@ -122,7 +122,10 @@ def reproduce(options: argparse.Namespace, words: Sequence[str]) -> int:
             return _run_side_by_side(missing, options, ledger)
         for config in missing:
             checkpoint = _checkpoint_of(config, options.out_dir)
-            _run_and_record(config, options, checkpoint if checkpoint.exists() else None, ledger)
+            begun = checkpoint if checkpoint.exists() else None
+            if begun:
+                print(f"goes on from {begun}", flush=True)
+            _run_and_record(config, options, begun, ledger)
             checkpoint.unlink(missing_ok=True)
     except KeyboardInterrupt as stop:
         _say_how_to_go_on("The same command goes on", words)

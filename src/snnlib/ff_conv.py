@@ -9,7 +9,6 @@ positive example and the wrong groups are the negatives, all in a single pass
 learns alone, from its own rates.
 """
 
-import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from snnlib.ff_goodness import class_goodness, every_label_loss
 from snnlib.ff_pairs import Lesson, Rule, answers_from_layer
 from snnlib.ff_presets import FFConfig
+from snnlib.ff_settings import grid_shape
 from snnlib.forward_forward import ForwardForwardNetwork, learn_from
 from snnlib.steady import steady_rate
 
@@ -70,9 +70,9 @@ class LocalLinear(nn.Module):
     def __init__(self, side: int, n_out: int, field: int, n_classes: int = 10) -> None:
         super().__init__()
         n_places = n_out // n_classes
-        n_rows = max(n for n in range(1, math.isqrt(n_places) + 1) if n_places % n == 0)
+        n_rows, n_columns = grid_shape(n_places)
         down = _stretches(side, field, n_rows)[:, None, :, None]
-        across = _stretches(side, field, n_places // n_rows)[None, :, None, :]
+        across = _stretches(side, field, n_columns)[None, :, None, :]
         pixels = (side * down + across).view(n_places, field**2)
         self.register_buffer("pixels", pixels, persistent=False)  # it follows from the settings
         self.weight = nn.Parameter(torch.empty(n_places, n_classes, field**2))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from snnlib.neuron_constants import LIFParameters
+from snnlib.settings import refuse_other_than_numbers
 
 FF_CHOICES: dict[str, tuple[str, ...]] = {
     "rule": ("goodness", "two-pass", "neutral-head", "class-wise", "bptt"),
@@ -36,6 +37,12 @@ UNUSED: dict[str, tuple[str, ...]] = {
 }
 
 
+def grid_shape(n_places: int) -> tuple[int, int]:
+    """Rows and columns of a grid of so many places, as square as their number allows."""
+    n_rows = max(n for n in range(1, math.isqrt(n_places) + 1) if n_places % n == 0)
+    return n_rows, n_places // n_rows
+
+
 def _check_choices(config: Any, choices: dict[str, tuple[str, ...]]) -> None:
     for name, allowed in choices.items():
         if getattr(config, name) not in allowed:
@@ -46,15 +53,16 @@ def _check_choices(config: Any, choices: dict[str, tuple[str, ...]]) -> None:
 def _check_numbers(config: Any) -> None:
     """Refuse numbers with which a run would break, or learn nothing."""
     least = {"n_steps": 1, "epochs": 1, "n_updates": 1, "batch_size": 1, "n_training": 1}
-    least |= {"n_validation": 1, "kernel": 1, "seed": 0, "shift_pixels": 0}
+    least |= {"n_validation": 1, "seed": 0, "shift_pixels": 0}
     known = {name: value for name, value in vars(config).items() if value is not None}
     for name in least.keys() & known.keys():
-        if not (isinstance(known[name], int) and known[name] >= least[name]):
+        if not (type(known[name]) is int and known[name] >= least[name]):
             raise ValueError(
                 f"{name} must be a whole number of at least {least[name]}, got {known[name]!r}"
             )
     if known.get("seed", 0) > 2**62:
         raise ValueError(f"seed must be at most {2**62}, got {known['seed']}")
+    refuse_other_than_numbers(config)
     for name in ("lr", "scale", "gain", "length"):
         if name in known and not 0 < known[name] < math.inf:
             raise ValueError(f"{name} must be greater than 0, got {known[name]}")
@@ -122,6 +130,7 @@ class FFConfig:
         _check_numbers(self)
         self._check_widths()
         self._check_rule()
+        self._check_sight()
 
     def _check_widths(self) -> None:
         """Refuse layers that cannot be made, or that ten classes cannot share."""
@@ -146,6 +155,32 @@ class FFConfig:
                 f"images of a batch, got {self.batch_size}"
             )
 
+    def _check_sight(self) -> None:
+        """Refuse neurons that see more than the image, or together less of it."""
+        kernel, field = self.kernel, self.receptive_field
+        if not (type(kernel) is int and kernel % 2 and 1 <= kernel <= 27):
+            raise ValueError(f"kernel must be an odd whole number from 1 to 27, got {kernel!r}")
+        if not self.hidden and kernel != FFConfig.kernel:
+            raise ValueError(
+                f"kernel must be {FFConfig.kernel} without convolutions in hidden, got {kernel}"
+            )
+        if field is None:
+            return
+        if not (type(field) is int and 1 <= field <= 28):
+            raise ValueError(
+                f"receptive_field must be a whole number from 1 to 28 or None, got {field!r}"
+            )
+        if self.hidden:
+            raise ValueError(
+                f"hidden must be () with a receptive_field of {field}, got {self.hidden!r}"
+            )
+        rows, columns = grid_shape(self.dense[0] // 10)
+        if rows * field < 28:
+            raise ValueError(
+                "receptive_field must be large enough for the squares of a class, here "
+                f"{rows} by {columns}, to cover all 28 by 28 pixels, got {field}"
+            )
+
     def _check_rule(self) -> None:
         """Refuse what a rule would not look at, or the record would tell an untruth."""
         for name in UNUSED.get(self.rule, ()):
@@ -155,15 +190,6 @@ class FFConfig:
                     f"{name} must be {default!r} with rule={self.rule!r}, "
                     f"got {getattr(self, name)!r}"
                 )
-        field = self.receptive_field
-        if field is not None and not (type(field) is int and 1 <= field <= 28):
-            raise ValueError(
-                f"receptive_field must be a whole number from 1 to 28 or None, got {field!r}"
-            )
-        if field is not None and self.hidden:
-            raise ValueError(
-                f"hidden must be () with a receptive_field of {field}, got {self.hidden!r}"
-            )
         if (self.cell, self.reset) == ("relu", "soft"):
             raise ValueError("reset='soft' needs cell='lif', got 'relu'")
         if (self.cell, self.encoding) == ("relu", "poisson"):

@@ -30,7 +30,7 @@ def find(name: str, known: Mapping[str, Any], kind: str, shown: Iterable[str] = 
     """
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
     offer = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(shown or known)}"
     raise UnknownNameError(f"there is no {kind} {name!r}; {offer}")
 
@@ -57,10 +57,11 @@ def find_claims(name: str) -> list[Claim]:
     claims = _claims_called(name)
     if not colon:
         return claims
-    if any(protocol not in claim.protocols for claim in claims):
-        offer = " or ".join(claims[0].protocols)
-        raise ValueError(f"protocol of {name!r} must be {offer}, got {protocol!r}")
-    return [replace(claim, protocols=(protocol,)) for claim in claims]
+    asked = [claim for claim in claims if protocol in claim.protocols]
+    if not asked:
+        known = dict.fromkeys(p for claim in claims for p in claim.protocols)
+        raise ValueError(f"protocol of {name!r} must be {' or '.join(known)}, got {protocol!r}")
+    return [replace(claim, protocols=(protocol,)) for claim in asked]
 
 
 def _claims_called(name: str) -> list[Claim]:

@@ -1,6 +1,6 @@
 """What a run can be told: every setting, its default, and what is refused; no code runs here."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -26,6 +26,16 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "spike": ("step", "soft"),
     "rule": ("bptt", "last_step"),
 }
+
+
+def refuse_other_than_numbers(config: Any) -> None:
+    """Refuse settings of type float that are no number; None passes where it may stand."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.type not in (float, float | None) or (value is None and field.type is not float):
+            continue
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"{field.name} must be a number, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -116,7 +126,7 @@ class ExperimentConfig:
         least |= {"early_steps": 1}
         for name, low in least.items():
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and value >= low):
+            if value is not None and not (type(value) is int and value >= low):
                 raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
         for name, most in (("limit", 60_000), ("test_limit", 10_000), ("seed", 2**62)):
             value = getattr(self, name)
@@ -126,6 +136,11 @@ class ExperimentConfig:
             raise ValueError(
                 f"early_steps must be less than n_steps={self.n_steps}, got {self.early_steps}"
             )
+        if self.early_steps is not None and self.epochs < 2:
+            raise ValueError(
+                f"epochs must be at least 2 with early_steps={self.early_steps}, got {self.epochs}"
+            )
+        refuse_other_than_numbers(self)
         for name in ("lr", "max_grad_norm", "weight_std"):
             value = getattr(self, name)
             if value is not None and not value > 0:
