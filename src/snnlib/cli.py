@@ -122,10 +122,7 @@ def reproduce(options: argparse.Namespace, words: Sequence[str]) -> int:
             return _run_side_by_side(missing, options, ledger)
         for config in missing:
             checkpoint = _checkpoint_of(config, options.out_dir)
-            begun = checkpoint if checkpoint.exists() else None
-            if begun:
-                print(f"goes on from {begun}", flush=True)
-            _run_and_record(config, options, begun, ledger)
+            _run_and_record(config, options, checkpoint if checkpoint.exists() else None, ledger)
             checkpoint.unlink(missing_ok=True)
     except KeyboardInterrupt as stop:
         _say_how_to_go_on("The same command goes on", words)
@@ -179,7 +176,8 @@ def _run_and_record(
 
     keep_freed_memory()
     if _speaks():
-        print(f"{config.name}: {config.question}", flush=True)
+        begun = f" (goes on from {resume})" if resume else ""
+        print(f"{config.name}: {config.question}{begun}", flush=True)
     checkpoint = _checkpoint_of(config, options.out_dir)
     if _speaks():  # the others write nothing, and have no voice to refuse with
         check_writable("--out-dir", checkpoint)

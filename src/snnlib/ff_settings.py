@@ -5,7 +5,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from snnlib.neuron_constants import LIFParameters
-from snnlib.settings import refuse_other_than_numbers
+from snnlib.settings import (
+    refuse_other_than_numbers,
+    refuse_other_than_whole,
+    refuse_unknown_choices,
+)
 
 FF_CHOICES: dict[str, tuple[str, ...]] = {
     "rule": ("goodness", "two-pass", "neutral-head", "class-wise", "bptt"),
@@ -43,26 +47,15 @@ def grid_shape(n_places: int) -> tuple[int, int]:
     return n_rows, n_places // n_rows
 
 
-def _check_choices(config: Any, choices: dict[str, tuple[str, ...]]) -> None:
-    for name, allowed in choices.items():
-        if getattr(config, name) not in allowed:
-            offer = ", ".join(allowed)
-            raise ValueError(f"{name} must be one of {offer}, got {getattr(config, name)!r}")
-
-
 def _check_numbers(config: Any) -> None:
     """Refuse numbers with which a run would break, or learn nothing."""
     least = {"n_steps": 1, "epochs": 1, "n_updates": 1, "batch_size": 1, "n_training": 1}
     least |= {"n_validation": 1, "seed": 0, "shift_pixels": 0}
+    refuse_other_than_whole(config, least)
+    refuse_other_than_numbers(config)
     known = {name: value for name, value in vars(config).items() if value is not None}
-    for name in least.keys() & known.keys():
-        if not (type(known[name]) is int and known[name] >= least[name]):
-            raise ValueError(
-                f"{name} must be a whole number of at least {least[name]}, got {known[name]!r}"
-            )
     if known.get("seed", 0) > 2**62:
         raise ValueError(f"seed must be at most {2**62}, got {known['seed']}")
-    refuse_other_than_numbers(config)
     for name in ("lr", "scale", "gain", "length"):
         if name in known and not 0 < known[name] < math.inf:
             raise ValueError(f"{name} must be greater than 0, got {known[name]}")
@@ -126,7 +119,7 @@ class FFConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        _check_choices(self, FF_CHOICES)
+        refuse_unknown_choices(self, FF_CHOICES)
         _check_numbers(self)
         self._check_widths()
         self._check_rule()
@@ -254,7 +247,7 @@ class PostConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        _check_choices(self, POST_CHOICES)
+        refuse_unknown_choices(self, POST_CHOICES)
         _check_numbers(self)
 
     @property

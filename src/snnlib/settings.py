@@ -28,6 +28,22 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
+def refuse_unknown_choices(config: Any, choices: dict[str, tuple[str, ...]]) -> None:
+    """Refuse a setting that is none of its choices."""
+    for name, allowed in choices.items():
+        if getattr(config, name) not in allowed:
+            offer = ", ".join(allowed)
+            raise ValueError(f"{name} must be one of {offer}, got {getattr(config, name)!r}")
+
+
+def refuse_other_than_whole(config: Any, least: dict[str, int]) -> None:
+    """Refuse settings that are no whole number or too small; None, or none such, passes."""
+    for name, low in least.items():
+        value = getattr(config, name, None)
+        if value is not None and not (type(value) is int and value >= low):
+            raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
+
+
 def refuse_other_than_numbers(config: Any) -> None:
     """Refuse settings of type float that are no number; None passes where it may stand."""
     for field in fields(config):
@@ -116,18 +132,11 @@ class ExperimentConfig:
     amp: str = "off"
 
     def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-                )
+        refuse_unknown_choices(self, CHOICES)
         least = {"n_steps": 1, "channels": 1, "epochs": 1, "batch_size": 1, "limit": 12}
         least |= {"test_limit": 1, "seed": 0, "shift_pixels": 0, "anytime_steps": 1}
         least |= {"early_steps": 1}
-        for name, low in least.items():
-            value = getattr(self, name)
-            if value is not None and not (type(value) is int and value >= low):
-                raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
+        refuse_other_than_whole(self, least)
         for name, most in (("limit", 60_000), ("test_limit", 10_000), ("seed", 2**62)):
             value = getattr(self, name)
             if value is not None and value > most:
