@@ -1,0 +1,226 @@
+"""What is exact is accepted, what is lossy or ambiguous is refused by name."""
+
+import warnings
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from snnlib.checks import (
+    finite,
+    float_tensor,
+    grey_tensor,
+    image_tensor,
+    label_tensor,
+    number,
+    one_of,
+    tensor,
+    told,
+    whole_number,
+    yes_or_no,
+)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [5, np.int64(5), np.uint8(5), np.array(5), torch.tensor(5), torch.tensor(5, dtype=torch.uint8)],
+)
+def test_a_whole_number_may_come_from_python_numpy_or_torch(value):
+    taken = whole_number("n", value, least=1)
+    assert taken == 5
+    assert type(taken) is int
+
+
+@pytest.mark.parametrize(
+    "value",
+    [5.0, np.float64(5), "5", True, np.bool_(True), torch.tensor(True), None, [5], np.array([5])],
+)
+def test_what_is_no_whole_number_is_refused_by_name(value):
+    with pytest.raises(ValueError, match=r"^n_steps must be a whole number"):
+        whole_number("n_steps", value)
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "allowed"),
+    [(6, None, "of at least 6"), (None, 4, "of at most 4"), (6, 9, r"in 6\.\.9")],
+)
+def test_a_whole_number_out_of_range_is_told_the_range(least, most, allowed):
+    with pytest.raises(ValueError, match=rf"^n must be a whole number {allowed}, got 5$"):
+        whole_number("n", 5, least, most)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [2, 2.0, np.float32(2), np.int32(2), np.array(2.0), torch.tensor(2.0), Fraction(4, 2)],
+)
+def test_a_number_may_come_from_python_numpy_or_torch(value):
+    taken = number("tau", value, above=1)
+    assert taken == 2.0
+    assert type(taken) is float
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2.0",
+        True,
+        np.bool_(False),
+        None,
+        2j,
+        float("nan"),
+        float("inf"),
+        -np.inf,
+        10**400,
+        2**53 + 1,
+        Fraction(1, 3),
+        [2.0],
+        np.array([2.0]),
+        torch.ones(1),
+        torch.tensor(2.0, requires_grad=True),
+    ],
+)
+def test_what_is_no_finite_number_or_must_be_rounded_is_refused_by_name(value):
+    with pytest.raises(ValueError, match=r"^tau must be a finite number"):
+        number("tau", value)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "allowed"),
+    [
+        (dict(above=5), "greater than 5"),
+        (dict(least=6), "of at least 6"),
+        (dict(most=4), "of at most 4"),
+        (dict(below=5), "less than 5"),
+        (dict(least=0, below=5), r"in \[0, 5\)"),
+        (dict(above=5, most=7), r"in \(5, 7\]"),
+    ],
+)
+def test_a_number_out_of_range_is_told_the_range(bounds, allowed):
+    with pytest.raises(ValueError, match=rf"^x must be a finite number {allowed}, got 5$"):
+        number("x", 5, **bounds)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, torch.tensor(True)])
+def test_yes_may_come_from_python_numpy_or_torch(value):
+    assert yes_or_no("normalise", value) is True
+
+
+@pytest.mark.parametrize("value", [1, 0, "True", None, np.array([True])])
+def test_numbers_and_texts_are_no_booleans(value):
+    with pytest.raises(ValueError, match=r"^normalise must be True or False"):
+        yes_or_no("normalise", value)
+
+
+def test_a_choice_is_one_of_those_offered_and_of_their_type():
+    assert one_of("anytime_steps", 1, (None, 1)) == 1
+    with pytest.raises(ValueError, match="anytime_steps must be one of None, 1, got True"):
+        one_of("anytime_steps", True, (None, 1))
+
+
+def test_an_array_becomes_a_tensor_with_the_same_values_and_without_a_warning():
+    backwards = np.arange(6, dtype=">f4").reshape(2, 3)[:, ::-1]
+    locked = np.ones(2)
+    locked.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert tensor("x", backwards).tolist() == backwards.tolist()
+        assert tensor("x", locked).dtype == torch.float64
+    shared = np.zeros(2)
+    tensor("x", shared)[0] = 1
+    assert shared[0] == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [1.0],
+        "text",
+        None,
+        np.array(["a"]),
+        np.array([1j]),
+        torch.ones(2, dtype=torch.complex64),
+        np.ma.array([1.0], mask=[True]),
+        torch.eye(2).to_sparse(),
+        np.array([None]),
+    ],
+)
+def test_what_is_no_array_of_numbers_is_refused_by_name(value):
+    with pytest.raises(ValueError, match=r"^images must be .*, got "):
+        tensor("images", value)
+
+
+def test_exact_conversions_pass_and_rounding_is_refused_with_its_cure():
+    float64 = torch.tensor([0.0, 1.0, 0.5], dtype=torch.float64)
+    assert torch.equal(float_tensor("x", float64, torch.float32), float64.float())
+    assert float_tensor("x", torch.tensor([True, False])).tolist() == [1.0, 0.0]
+    assert float_tensor("x", np.arange(3)).dtype == torch.float32
+    for lossy in (float64 / 3, torch.tensor([2**24 + 1]), torch.tensor([2**63 - 1])):
+        with pytest.raises(ValueError, match=r"^x must be float32, or exact in it, .*astype"):
+            float_tensor("x", lossy, torch.float32)
+
+
+def test_a_conversion_keeps_the_gradient():
+    x = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    float_tensor("x", x, torch.float32).sum().backward()
+    assert x.grad.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("value", [np.zeros((2, 3), np.uint8), torch.ones(2, dtype=torch.bool)])
+def test_images_of_whole_numbers_are_ambiguous(value):
+    with pytest.raises(ValueError, match=r"^images must be floating-point .*divide by 255"):
+        image_tensor("images", value)
+
+
+@pytest.mark.parametrize(
+    ("values", "cure"),
+    [([0, 255.0], "divide by 255"), ([-0.4, 2.8], "normalisation"), ([0, 1.2], "scale them")],
+)
+def test_grey_values_outside_their_range_are_told_the_likely_cure(values, cure):
+    with pytest.raises(ValueError, match=rf"^images must be grey values in \[0, 1\], .*{cure}"):
+        grey_tensor("images", torch.tensor(values))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_one_value_that_is_not_finite_is_found_and_counted(bad):
+    values = torch.zeros(3, 4)
+    values[1, 2] = bad
+    with pytest.raises(ValueError, match=r"^x must be finite .*\(1 of 12 values\)"):
+        finite("x", values)
+    with pytest.raises(ValueError, match=r"1 of 12 values"):
+        finite("x", values.expand(100, 3, 4))
+
+
+def test_a_sum_that_overflows_is_no_fault_of_its_values():
+    values = torch.full((4,), 3e38)
+    assert finite("x", values) is values
+    assert finite("x", torch.zeros(0)).numel() == 0
+
+
+@pytest.mark.parametrize(
+    "labels", [np.array([0, 9], np.uint8), torch.tensor([0, 9], dtype=torch.int32)]
+)
+def test_labels_of_any_whole_type_become_int64(labels):
+    assert label_tensor("labels", labels, n_labels=2, n_classes=10).dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([1.0, 2.0]), "whole numbers"),
+        (torch.tensor([True, False]), "whole numbers"),
+        (torch.tensor([1]), r"of shape \[2\]"),
+        (torch.tensor([[1], [2]]), r"of shape \[2\]"),
+        (torch.tensor([1, 10]), r"lie in 0\.\.9, got 1 to 10"),
+        ([1, 2], "torch.as_tensor"),
+    ],
+)
+def test_labels_that_are_none_are_refused_by_name(labels, message):
+    with pytest.raises(ValueError, match=rf"^labels must .*{message}"):
+        label_tensor("labels", labels, n_labels=2, n_classes=10)
+
+
+def test_a_refusal_tells_type_and_shape_of_an_array_and_shortens_long_texts():
+    assert told(torch.zeros(2, 3)) == "a float32 tensor of shape [2, 3]"
+    assert told(np.zeros(4)) == "a float64 array of shape [4]"
+    assert len(told("x" * 1000)) < 120
