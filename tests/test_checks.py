@@ -1,6 +1,7 @@
 """What is exact is accepted, what is lossy or ambiguous is refused by name."""
 
 import warnings
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -12,10 +13,13 @@ from snnlib.checks import (
     float_tensor,
     grey_tensor,
     image_tensor,
+    instance,
+    keep_exact,
     label_tensor,
     number,
     one_of,
     tensor,
+    text,
     told,
     whole_number,
     yes_or_no,
@@ -168,7 +172,7 @@ def test_a_conversion_keeps_the_gradient():
 
 @pytest.mark.parametrize("value", [np.zeros((2, 3), np.uint8), torch.ones(2, dtype=torch.bool)])
 def test_images_of_whole_numbers_are_ambiguous(value):
-    with pytest.raises(ValueError, match=r"^images must be floating-point .*divide by 255"):
+    with pytest.raises(ValueError, match=r"^images must be floating point .*divide by 255"):
         image_tensor("images", value)
 
 
@@ -224,3 +228,56 @@ def test_a_refusal_tells_type_and_shape_of_an_array_and_shortens_long_texts():
     assert told(torch.zeros(2, 3)) == "a float32 tensor of shape [2, 3]"
     assert told(np.zeros(4)) == "a float64 array of shape [4]"
     assert len(told("x" * 1000)) < 120
+
+
+def test_a_text_is_a_text_and_not_blank():
+    assert type(text("name", np.str_("fc"))) is str
+    assert text("notes", "", empty=True) == ""
+    for value in ("", " ", None, 3, b"fc"):
+        with pytest.raises(ValueError, match=r"^name must be a text that is not empty, got"):
+            text("name", value)
+
+
+def test_an_instance_is_of_one_of_the_classes_named():
+    assert instance("seed", None, int, type(None)) is None
+    with pytest.raises(ValueError, match=r"^seed must be int or None, got 1\.5"):
+        instance("seed", 1.5, int, type(None))
+
+
+@dataclass(frozen=True)
+class Settings:
+    n: int = 1
+    lr: float = 0.5
+    limit: int | None = None
+    ready: bool = False
+    name: str = "x"
+    widths: tuple[int, ...] = (1, 2)
+
+
+def test_fields_become_values_of_python_as_their_annotations_say():
+    given = Settings(np.uint8(5), np.float32(1), np.int64(3), np.True_, np.str_("y"), [np.int8(4)])
+    keep_exact(given, {"n": {"least": 1}})
+    assert given == Settings(5, 1.0, 3, True, "y", (4,))
+    kinds = [type(value) for value in vars(given).values()]
+    assert kinds == [int, float, int, bool, str, tuple]
+    assert type(given.widths[0]) is int
+    keep_exact(empty := Settings(), {})
+    assert empty == Settings()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n": 0}, "n must be a whole number of at least 1, got 0"),
+        ({"n": None}, "n must be a whole number of at least 1, got None"),
+        ({"lr": "0.5"}, "lr must be a finite number, got '0.5'"),
+        ({"limit": 2.0}, "limit must be a whole number, got 2.0"),
+        ({"ready": 1}, "ready must be True or False, got 1"),
+        ({"name": 7}, "name must be a text that is not empty, got 7"),
+        ({"widths": (1.5,)}, r"widths must be a tuple of whole numbers of at least 1, got \(1.5,"),
+        ({"widths": "12"}, "widths must be a tuple of whole numbers of at least 1, got '12'"),
+    ],
+)
+def test_a_field_that_is_no_such_thing_is_refused_by_name(changes, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        keep_exact(Settings(**changes), {"n": {"least": 1}, "widths": {"least": 1}})

@@ -53,7 +53,7 @@ def test_the_way_on_leaves_out_the_file_that_a_run_came_from():
 
 def test_no_seed_at_all_is_refused(capsys):
     assert main(["reproduce", "fc", "--seeds", "0"]) == 1
-    assert "seeds must be at least 1, got 0" in capsys.readouterr().err
+    assert "seeds must be a whole number of at least 1, got 0" in capsys.readouterr().err
 
 
 def test_the_posts_flags_change_the_settings_they_name():
@@ -287,8 +287,11 @@ def test_looking_something_up_does_not_wait_for_torch(words):
         ("reproduce fc-quick", "preset 'fc-quick' belongs to no claim; run it with: snnlib train"),
         ("reproduce nosuch --list", "there is no claim 'nosuch'"),
         ("ledger --ledger nosuch.jsonl", "--ledger must name a file that is there, got nosuch"),
-        ("train fc --test-limit 20000", "test_limit must be at most 10000, got 20000"),
-        ("train fc --seed 99999999999999999999", "seed must be at most"),
+        ("train fc --test-limit 20000", "test_limit must be a whole number in 1..10000, got 20000"),
+        (
+            "train fc --seed 99999999999999999999",
+            "seed must be a whole number in 0..4611686018427387904",
+        ),
         ("train ff-class-500 --limit 100", "'ff-class-500' cannot be told --limit 100; it takes "),
         ("train ff-class-500 -b 1", "batch_size must be at least 2 with rule='class-wise'"),
         ("train ff-class-500 -b 49999", "must not leave one of 50000 training images alone"),

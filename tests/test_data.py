@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -59,7 +60,8 @@ def test_each_pass_shows_every_image_once_in_a_new_order():
 def test_the_number_of_batches_is_known_beforehand():
     # 937 batches of 64 in 60,000 when the last is dropped, 157 in 10,000 when not.
     for n, size, drop, expected in [(60_000, 64, True, 937), (10_000, 64, False, 157)]:
-        images = ImageSet(torch.empty(n, 0), torch.zeros(n, dtype=torch.long), "empty")
+        blank = torch.zeros(1, 1, 28, 28).expand(n, -1, -1, -1)
+        images = ImageSet(blank, torch.zeros(n, dtype=torch.long), "blank")
         batches = make_loader(images, size, drop_last=drop)
         assert len(batches) == expected
         assert sum(1 for _ in batches) == expected
@@ -109,12 +111,75 @@ def test_two_processes_may_unpack_at_once(tmp_path):
 def test_bad_requests_are_refused_by_name(training, tmp_path):
     with pytest.raises(ValueError, match=r"limit must be a whole number in 1..10000, got 10001"):
         load_mnist(train=False, limit=10_001)
-    with pytest.raises(ValueError, match=r"n must lie in 1..9, got 10"):
+    with pytest.raises(ValueError, match=r"n must be a whole number in 1\.\.9, got 10"):
         split_validation(small_set(), 10, torch.Generator())
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got 0"):
         make_loader(small_set(), 0)
     with pytest.raises(ValueError, match="equally many, got 3 and 2"):
-        ImageSet(torch.zeros(3, 1, 28, 28), torch.zeros(2), "uneven")
+        ImageSet(torch.zeros(3, 1, 28, 28), torch.zeros(2).long(), "uneven")
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OSError, match="root must be a folder that can be written"):
         load_mnist(train=True, root=tmp_path / "file")
+
+
+def test_arrays_of_numpy_and_other_exact_types_make_the_same_set():
+    images = (torch.arange(2 * 784) % 256 / 256).reshape(2, 1, 28, 28)
+    expected = ImageSet(images, torch.tensor([3, 4]), "made up")
+    for kind, whole in ((np.float64, np.uint8), (np.float32, np.int16)):
+        made = ImageSet(images.numpy().astype(kind), np.array([3, 4], whole), "made up")
+        assert torch.equal(made.images, expected.images)
+        assert torch.equal(made.labels, expected.labels)
+        assert (made.images.dtype, made.labels.dtype) == (torch.float32, torch.int64)
+
+
+BLANK = torch.zeros(2, 1, 28, 28)
+TWO = torch.tensor([0, 1])
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "source", "message"),
+    [
+        (BLANK.byte(), TWO, "x", "images must be floating point .*divide by 255"),
+        (BLANK + 200, TWO, "x", r"images must be grey values .* got 200 to 200; divide by 255"),
+        (BLANK - 0.4, TWO, "x", "images must be grey values .*normalisation"),
+        (BLANK.double() + 0.1, TWO, "x", r"images must be float32, or exact in it.*\.to\("),
+        (BLANK + torch.nan, TWO, "x", "images must be finite numbers, got NaN"),
+        (BLANK[:, 0], TWO, "x", r"images must be \[N, 1, 28, 28\].*images\[:, None\]"),
+        (BLANK.expand(-1, 3, -1, -1), TWO, "x", "images must be .*make them grey"),
+        (torch.zeros(2, 1, 32, 32), TWO, "x", "images must be .*resize"),
+        (BLANK.tolist(), TWO, "x", "images must be a torch tensor or a NumPy array"),
+        (BLANK, TWO.float(), "x", "labels must be whole numbers"),
+        (BLANK, TWO == 1, "x", "labels must be whole numbers"),
+        (BLANK, [0, 1], "x", "labels must be a torch tensor or a NumPy array"),
+        (BLANK, TWO, "", "source must be a text that is not empty, got ''"),
+        (BLANK, TWO, None, "source must be a text that is not empty, got None"),
+    ],
+)
+def test_what_is_no_set_of_images_is_refused_before_anything_runs(images, labels, source, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        ImageSet(images, labels, source)
+
+
+def test_a_subset_takes_whole_numbers_or_a_mask_and_nothing_else():
+    images = small_set()
+    for chosen in (torch.tensor([7, 2]), np.array([7, 2], np.uint8), [7, 2]):
+        assert images.subset(chosen).labels.tolist() == [7, 2]
+    assert images.subset(images.labels > 7).labels.tolist() == [8, 9]
+    assert len(images.subset([])) == 0
+    for wrong in (torch.tensor([1.0]), torch.tensor([10]), torch.tensor([-1]), "1"):
+        with pytest.raises(ValueError, match=r"^indices must"):
+            images.subset(wrong)
+
+
+def test_a_subset_of_checked_images_is_not_checked_again(training, monkeypatch):
+    def no_look(*_):
+        raise AssertionError("the images were looked at")
+
+    monkeypatch.setattr(data, "grey_tensor", no_look)
+    part = training.subset(torch.arange(100)).to("cpu")
+    assert (len(part), part.source) == (100, training.source)
+
+
+def test_a_generator_of_numpy_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"^generator must be Generator or None, got"):
+        make_loader(small_set(), 5, generator=np.random.default_rng(1))

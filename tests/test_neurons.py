@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,7 +74,7 @@ def test_layers_start_each_call_from_rest():
 
 
 def test_impossible_constants_and_empty_input_are_refused():
-    with pytest.raises(ValueError, match=r"tau must be greater than 1 step, got 1\.0"):
+    with pytest.raises(ValueError, match=r"tau must be a finite number greater than 1, got 1\.0"):
         LIFParameters(tau=1.0)
     with pytest.raises(ValueError, match=r"v_threshold must be above v_reset=0\.0, got -1"):
         LIFParameters(v_threshold=-1.0)
@@ -86,8 +87,8 @@ def test_impossible_constants_and_empty_input_are_refused():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tau": "2"}, r"tau must be a finite number, got '2'"),
-        ({"tau": math.inf}, "tau must be a finite number, got inf"),
+        ({"tau": "2"}, r"tau must be a finite number greater than 1, got '2'"),
+        ({"tau": math.inf}, "tau must be a finite number greater than 1, got inf"),
         ({"v_threshold": math.nan}, "v_threshold must be a finite number, got nan"),
         ({"v_reset": -math.inf}, "v_reset must be a finite number, got -inf"),
         ({"decay_input": "no"}, "decay_input must be True or False, got 'no'"),
@@ -103,7 +104,9 @@ def test_a_potential_of_another_shape_is_not_stretched():
     for step, neuron in ((lif_step, LIFParameters()), (if_step, IFParameters())):
         with pytest.raises(ValueError, match=r"v must have the shape \[3\] of the input, got \[\]"):
             step(three, one, neuron)
-        with pytest.raises(ValueError, match=r"current must be a torch tensor, got 1.5"):
+        with pytest.raises(
+            ValueError, match=r"current must be a torch tensor or a NumPy array, got 1.5"
+        ):
             step(1.5, one, neuron)
     with pytest.raises(ValueError, match=r"v_initial must have the shape \[\] of the input"):
         simulate_lif(three, LIFParameters(), v_initial=three)
@@ -120,3 +123,35 @@ def test_if_and_lif_neurons_are_not_taken_for_each_other():
             ValueError, match="neuron must be IFParameters, without a leak, got LIF"
         ):
             run()
+
+
+@pytest.mark.parametrize("v_reset", [-0.65, None])
+def test_currents_of_whole_numbers_start_at_rest_like_others(v_reset):
+    # A potential of whole numbers would begin at 0 and not at -0.65.
+    neuron = LIFParameters(v_reset=v_reset)
+    whole = torch.tensor([[1, 3], [2, 0]])
+    for expected, trace in zip(
+        simulate_lif(whole.float(), neuron), simulate_lif(whole.numpy(), neuron), strict=True
+    ):
+        assert torch.equal(expected, trace)
+        assert trace.dtype == torch.float32
+
+
+def test_a_constant_that_would_learn_is_refused():
+    learns = torch.tensor(2.0, requires_grad=True)
+    with pytest.raises(ValueError, match="tau must be a finite number greater than 1, got tensor"):
+        LIFParameters(tau=learns)
+
+
+def test_numbers_of_numpy_become_constants_of_python():
+    neuron = LIFParameters(tau=np.float32(3), v_threshold=np.int64(1), detach_reset=np.True_)
+    assert neuron == LIFParameters(tau=3.0, detach_reset=True)
+    assert [type(value) for value in vars(neuron).values()] == [float, float, bool, float, bool]
+
+
+def test_currents_that_are_nan_are_refused_where_nobody_learns():
+    currents = torch.full((3, 2), math.nan)
+    with pytest.raises(ValueError, match="currents must be finite numbers, got NaN"):
+        simulate_lif(currents, LIFParameters())
+    with pytest.raises(ValueError, match="currents must be finite numbers, got NaN"):
+        IF()(currents)

@@ -72,9 +72,17 @@ def test_images_and_rates_fill_their_axes():
         ),
         (
             lambda: plotting.plot_confusion(torch.tensor([1, 2]), torch.tensor([1])),
-            "labels and predictions",
+            r"predictions must be of shape \[2\], got an int64 tensor of shape \[1\]",
         ),
-        (lambda: plotting.plot_rates(torch.ones(10), label=-1), r"label must lie in 0\.\.9"),
+        (
+            lambda: plotting.plot_rates(torch.ones(10), label=-1),
+            r"label must be a whole number in 0\.\.9",
+        ),
+        (
+            lambda: plotting.plot_images(torch.zeros(2, 4, 4, dtype=torch.uint8)),
+            r"images must be floating point .*divide by 255",
+        ),
+        (lambda: plotting.plot_curves({"a": ["high", "low"]}), r"curves\['a'\] must be"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_by_name(draw, message):

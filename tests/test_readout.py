@@ -71,15 +71,15 @@ def test_interval_reaches_exactly_zero_and_one():
 
 
 def test_impossible_counts_are_refused():
-    with pytest.raises(ValueError, match=r"n_correct must lie in 0..64, got 65"):
+    with pytest.raises(ValueError, match=r"n_correct must be a whole number in 0\.\.64, got 65"):
         accuracy_interval(65, 64)
-    with pytest.raises(ValueError, match=r"n_correct must be a whole number, got 1\.5"):
+    with pytest.raises(ValueError, match=r"n_correct must be a whole number in 0\.\.5, got 1\.5"):
         accuracy_interval(1.5, 5)
-    with pytest.raises(ValueError, match="n_images must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n_images must be a whole number of at least 1, got 0"):
         accuracy_interval(0, 0)
-    with pytest.raises(ValueError, match="confidence must lie between 0 and 1, got 95"):
+    with pytest.raises(ValueError, match=r"confidence must be a finite number in \(0, 1\), got 95"):
         accuracy_interval(1, 2, confidence=95)
-    with pytest.raises(ValueError, match="gain must be greater than 0, got 0"):
+    with pytest.raises(ValueError, match="gain must be a finite number greater than 0, got 0"):
         rate_cross_entropy(torch.zeros(1, 10), torch.tensor([0]), gain=0)
 
 
@@ -97,7 +97,7 @@ def test_difference_interval_is_odd_and_holds_zero_for_equal_shares():
 
 
 def test_difference_interval_refuses_a_share_above_one():
-    with pytest.raises(ValueError, match=r"share must lie in \[0, 1\], got 1.1"):
+    with pytest.raises(ValueError, match=r"share must be a finite number in \[0, 1\], got 1.1"):
         difference_interval(1.1, 10, 0.5, 10)
 
 
@@ -116,9 +116,9 @@ RATE = torch.full((4, 10), 0.1)
     [
         (
             torch.zeros(1).long(),
-            r"labels must be int64 of shape \[4\], got torch.int64 of shape \[1\]",
+            r"labels must be of shape \[4\], got an int64 tensor of shape \[1\]",
         ),
-        (torch.zeros(4), r"labels must be int64 of shape \[4\], got torch.float32"),
+        (torch.zeros(4), r"labels must be whole numbers, one class each, got a float32 tensor"),
         (torch.tensor([0, 1, 2, 10]), r"labels must lie in 0\.\.9, got 0 to 10"),
         (torch.tensor([0, 1, 2, -1]), r"labels must lie in 0\.\.9, got -1 to 2"),
     ],
@@ -132,7 +132,9 @@ def test_labels_that_do_not_fit_the_rates_are_refused(loss, labels, told):
 def test_spikes_are_not_taken_for_rates():
     with pytest.raises(ValueError, match=r"rate must be \[N, K\], spikes per step, got"):
         predict(torch.zeros(5, 4, 10))
-    with pytest.raises(ValueError, match=r"got torch\.bool of shape"):
+    with pytest.raises(
+        ValueError, match=r"spikes must be floating point.*got a bool tensor of shape"
+    ):
         firing_rate(torch.zeros(5, 4, 10, dtype=torch.bool))
     with pytest.raises(ValueError, match="at least one step"):
         firing_rate(torch.zeros(0, 4, 10))
@@ -140,5 +142,5 @@ def test_spikes_are_not_taken_for_rates():
 
 @pytest.mark.parametrize(("share", "other", "named"), [(1.2, 0.5, "share"), (0.5, -0.1, "other")])
 def test_a_difference_of_impossible_accuracies_is_refused(share, other, named):
-    with pytest.raises(ValueError, match=rf"{named} must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=rf"{named} must be a finite number in \[0, 1\]"):
         difference_interval(share, 100, other, 100)

@@ -49,5 +49,7 @@ def test_slopes_at_the_threshold_are_alpha_over_two_and_over_four():
 
 def test_a_width_that_is_not_positive_is_refused():
     for surrogate in (ATan, Sigmoid):
-        with pytest.raises(ValueError, match="alpha must be greater than 0, got -1"):
+        with pytest.raises(
+            ValueError, match="alpha must be a finite number greater than 0, got -1"
+        ):
             surrogate(-1.0)

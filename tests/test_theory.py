@@ -42,12 +42,20 @@ def test_an_input_of_tau_fires_at_once_in_any_precision():
             assert step.dtype == kind
 
 
+def test_a_current_of_whole_numbers_is_taken_exactly():
+    # tau = 2, X = 2: V[1] = 1 reaches the threshold, so the first step fires.
+    step = first_spike_step(torch.tensor([2, 0]), LIFParameters())
+    assert step.tolist() == [1.0, math.inf]
+    potential = subthreshold_potential(torch.tensor(2), 2, LIFParameters())
+    assert potential.tolist() == [1.0, 1.5]
+
+
 def test_questions_without_an_answer_are_refused():
-    with pytest.raises(ValueError, match="current must be floating point"):
-        first_spike_step(torch.tensor(2), LIFParameters())
+    with pytest.raises(ValueError, match="current must be finite numbers, got NaN"):
+        first_spike_step(torch.tensor(math.nan), LIFParameters())
     with pytest.raises(ValueError, match="neuron must be LIFParameters"):
         first_spike_step(torch.ones(1), IFParameters())
-    with pytest.raises(ValueError, match="n_sigma must be at least 0, got -2"):
+    with pytest.raises(ValueError, match="n_sigma must be a finite number of at least 0, got -2"):
         poisson_rate_interval(torch.ones(1), 5, n_sigma=-2)
 
 
@@ -91,9 +99,9 @@ def test_poisson_interval_covers_what_a_binomial_law_says():
 def test_interval_is_a_point_for_black_and_white_and_bad_input_is_refused():
     low, high = poisson_rate_interval(torch.tensor([0.0, 1.0]), 10)
     assert low.tolist() == high.tolist() == [0.0, 1.0]
-    with pytest.raises(ValueError, match=r"probability must lie in \[0, 1\], got 1.5"):
+    with pytest.raises(ValueError, match=r"probability must be grey values in \[0, 1\], got 1.5"):
         poisson_rate_interval(torch.tensor([1.5]), 10)
-    with pytest.raises(ValueError, match="n_steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n_steps must be a whole number of at least 1, got 0"):
         poisson_rate_interval(torch.tensor([0.5]), 0)
-    with pytest.raises(ValueError, match="n_steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n_steps must be a whole number of at least 1, got 0"):
         subthreshold_potential(torch.tensor([0.5]), 0, LIFParameters())

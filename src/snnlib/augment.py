@@ -4,6 +4,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from snnlib.checks import image_tensor, instance, number, refuse, whole_number
+
+
+def _checked(images: Tensor, generator: torch.Generator | None) -> Tensor:
+    instance("generator", generator, torch.Generator, type(None))
+    images = image_tensor("images", images, unread=True)  # a step on a GPU must not wait
+    if images.dim() != 4 or images.shape[1] != 1:
+        refuse("images", "[N, 1, H, W]", images)
+    return images
+
 
 def shift_images(
     images: Tensor, n_pixels: int, *, generator: torch.Generator | None = None
@@ -11,7 +21,7 @@ def shift_images(
     """Move each image by up to ``n_pixels`` in both directions; black comes in from the edge.
 
     Args:
-        images: ``[N, 1, H, W]``.
+        images: ``[N, 1, H, W]``; a tensor or NumPy array of floating point numbers.
         n_pixels: Largest shift; every whole number of pixels is equally likely.
         generator: Source of randomness; on the CPU, or on the device of ``images``.
 
@@ -19,10 +29,11 @@ def shift_images(
         Shifted images in the shape of ``images``.
 
     Raises:
-        ValueError: ``n_pixels`` is negative.
+        ValueError: ``n_pixels`` is no whole number of at least 0, or ``images`` have
+            another shape or hold whole numbers.
     """
-    if n_pixels < 0:
-        raise ValueError(f"n_pixels must be at least 0, got {n_pixels}")
+    n_pixels = whole_number("n_pixels", n_pixels, least=0)
+    images = _checked(images, generator)
     if n_pixels == 0:
         return images
     n_images, _, height, width = images.shape
@@ -46,7 +57,7 @@ def warp_images(
     """Turn, stretch and slant each image a little; black comes in from the edge.
 
     Args:
-        images: ``[N, 1, H, W]``, grey values in [0, 1].
+        images: ``[N, 1, H, W]``, grey values in [0, 1]; a tensor or NumPy array.
         degrees: Largest turn, to either side.
         zoom: Largest stretch of width and of height, and largest slant: 0.1 is a tenth.
         generator: Source of randomness; on the CPU, or on the device of ``images``.
@@ -55,12 +66,12 @@ def warp_images(
         Warped images in the shape of ``images``; the same ones if nothing is asked for.
 
     Raises:
-        ValueError: ``degrees`` is negative, or ``zoom`` outside [0, 1).
+        ValueError: ``degrees`` is negative, ``zoom`` outside [0, 1), or ``images`` have
+            another shape or hold whole numbers.
     """
-    if not degrees >= 0:
-        raise ValueError(f"degrees must be at least 0, got {degrees}")
-    if not 0 <= zoom < 1:
-        raise ValueError(f"zoom must lie in [0, 1), got {zoom}")
+    degrees = number("degrees", degrees, least=0)
+    zoom = number("zoom", zoom, least=0, below=1)
+    images = _checked(images, generator)
     if degrees == 0 and zoom == 0:
         return images
     at = images.device if generator is None else generator.device

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from snnlib.checks import finite, float_tensor, instance, refuse
 from snnlib.neurons import LIFParameters, simulate_lif
 from snnlib.surrogate import ATan, Sigmoid
 
@@ -45,20 +46,28 @@ class OneLayerLIF:
     neuron: LIFParameters = LIFParameters()
     surrogate: ATan | Sigmoid = ATan()
 
+    def __post_init__(self) -> None:
+        instance("neuron", self.neuron, LIFParameters)
+        instance("surrogate", self.surrogate, ATan, Sigmoid)
+
     @torch.no_grad()
     def forward(self, spikes_in: Tensor, weight: Tensor) -> Tape:
         """Run the layer from rest and keep a tape.
 
         Args:
-            spikes_in: Input spikes, ``[T, N, M]`` (M = 784 for MNIST).
-            weight: ``[K, M]``.
+            spikes_in: Input spikes, ``[T, N, M]`` (M = 784 for MNIST); a tensor or NumPy
+                array of any type that the type of ``weight`` holds exactly.
+            weight: ``[K, M]``; a tensor or NumPy array.
 
         Returns:
             The tape; ``tape.rate`` is the answer, ``[N, K]``.
 
         Raises:
-            ValueError: The shapes do not fit together.
+            ValueError: The shapes do not fit together, or a value is not finite or would
+                have to be rounded.
         """
+        weight = finite("weight", float_tensor("weight", weight))
+        spikes_in = finite("spikes_in", float_tensor("spikes_in", spikes_in, weight.dtype))
         if spikes_in.dim() != 3 or weight.dim() != 2 or spikes_in.shape[2] != weight.shape[1]:
             raise ValueError(
                 f"spikes_in must be [T, N, M] and weight [K, M], "
@@ -73,11 +82,18 @@ class OneLayerLIF:
 
         Args:
             tape: From :meth:`forward`.
-            grad_rate: dL/d(rate), ``[N, K]``.
+            grad_rate: dL/d(rate), ``[N, K]``; a tensor or NumPy array.
 
         Returns:
             dL/dW, ``[K, M]``.
+
+        Raises:
+            ValueError: ``grad_rate`` has another shape, or is not finite.
         """
+        instance("tape", tape, Tape)
+        grad_rate = finite("grad_rate", float_tensor("grad_rate", grad_rate, tape.weight.dtype))
+        if grad_rate.shape != tape.spikes.shape[1:]:
+            refuse("grad_rate", f"of shape {list(tape.spikes.shape[1:])}, as the rate", grad_rate)
         n_steps = len(tape.spikes)
         grad_spikes = grad_rate / n_steps  # the rate is the mean over T
         grad_v = torch.zeros_like(grad_rate)  # nothing comes after the last step

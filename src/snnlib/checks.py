@@ -10,7 +10,10 @@ No torch is needed to check a number.
 """
 
 import math
-from collections.abc import Iterable
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -31,7 +34,8 @@ def told(value: object) -> str:
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if shape is not None and dtype is not None and len(shape):
         kind = "tensor" if type(value).__module__.startswith("torch") else "array"
-        return f"a {str(dtype).removeprefix('torch.')} {kind} of shape {list(shape)}"
+        called = str(dtype).removeprefix("torch.")
+        return f"a{'n' * called.startswith('i')} {called} {kind} of shape {list(shape)}"
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:80]} ... ({type(value).__name__})"
 
@@ -84,6 +88,40 @@ def one_of(name: str, value: T, allowed: Iterable[T]) -> T:
     if any(type(value) is type(known) and value == known for known in offer):
         return value
     refuse(name, "one of " + ", ".join(map(str, offer)), value)
+
+
+def text(name: str, value: object, empty: bool = False) -> str:
+    """``value`` as a ``str``; one without any letter is refused unless it may be ``empty``."""
+    if isinstance(value, str) and (empty or value.strip()):
+        return str(value)
+    refuse(name, "a text" if empty else "a text that is not empty", value)
+
+
+def instance(name: str, value: object, *kinds: type[T]) -> T:
+    """``value``, which must be of one of these classes."""
+    if isinstance(value, kinds):
+        return value
+    told_kinds = [kind.__name__.replace("NoneType", "None") for kind in kinds]
+    refuse(name, " or ".join(told_kinds), value)
+
+
+def keep_exact(config: Any, ranges: Mapping[str, Mapping[str, Any]]) -> None:
+    """Store the numbers, texts and booleans of a dataclass as Python's own, or refuse them.
+
+    What a field takes is told by its annotation: ``int``, ``float``, ``bool``, ``str``, a
+    tuple of one of them, each with ``| None`` or without. Fields of other types stay as
+    they are.
+
+    Args:
+        config: The instance, frozen or not; call this in its ``__post_init__``.
+        ranges: Further limits of a field by its name, as arguments of the check of its
+            type: ``{"tau": {"above": 1}}``.
+    """
+    for field in fields(config):
+        given = getattr(config, field.name)
+        taken = _exact(field.name, given, field.type, ranges.get(field.name, {}))
+        if taken is not given:
+            object.__setattr__(config, field.name, taken)
 
 
 def tensor(name: str, value: object) -> "Tensor":
@@ -145,13 +183,19 @@ def float_tensor(name: str, value: object, dtype: "torch.dtype | None" = None) -
     return converted
 
 
-def image_tensor(name: str, value: object, dtype: "torch.dtype | None" = None) -> "Tensor":
-    """As :func:`float_tensor`, finite; whole numbers are refused: do they go to 1 or to 255?"""
+def image_tensor(
+    name: str, value: object, dtype: "torch.dtype | None" = None, unread: bool = False
+) -> "Tensor":
+    """As :func:`float_tensor`, finite; whole numbers are refused: do they go to 1 or to 255?
+
+    With ``unread`` nobody asks whether they are finite, so that no GPU has to be waited for.
+    """
     given = tensor(name, value)
     if not given.is_floating_point():
         cure = "divide by 255 if they are grey values from 0 to 255"
-        refuse(name, "floating-point numbers", value, cure)
-    return finite(name, float_tensor(name, given, dtype))
+        refuse(name, "floating point numbers", value, cure)
+    converted = float_tensor(name, given, dtype)
+    return converted if unread else finite(name, converted)
 
 
 def grey_tensor(name: str, value: object, dtype: "torch.dtype | None" = None) -> "Tensor":
@@ -221,6 +265,31 @@ def _plain(value: object) -> object:
     single = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
     learns = getattr(value, "requires_grad", False)  # its gradient would be lost
     return value.item() if single and not learns else value  # type: ignore[attr-defined]
+
+
+def _exact(name: str, value: object, kind: Any, limits: Mapping[str, Any]) -> Any:
+    """``value`` as the annotation ``kind`` wants it."""
+    if isinstance(kind, types.UnionType):
+        options = [option for option in typing.get_args(kind) if option is not type(None)]
+        if len(options) > 1 or (value is None and len(options) < len(typing.get_args(kind))):
+            return value
+        kind = options[0]
+    check: Any = {int: whole_number, float: number, bool: yes_or_no, str: text}.get(kind)
+    if check is not None:
+        return check(name, value, **limits)
+    return _items(name, value, kind, limits) if typing.get_origin(kind) is tuple else value
+
+
+def _items(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> tuple[Any, ...]:
+    """A tuple out of a tuple, a list (JSON knows no tuples) or a row of NumPy."""
+    item_type = typing.get_args(kind)[0]
+    if isinstance(value, list | tuple) or getattr(value, "ndim", None) == 1:
+        try:
+            return tuple(_exact(name, item, item_type, limits) for item in value)
+        except ValueError:
+            pass
+    what = {int: "whole numbers", float: "finite numbers", str: "texts"}.get(item_type, "values")
+    refuse(name, f"a tuple of {what}" + _bounds(limits.get("least"), None, None, None), value)
 
 
 def _within(value: Any, low: Any, high: Any, strict: bool = False) -> bool:

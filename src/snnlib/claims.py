@@ -1,6 +1,16 @@
 """What the five posts claim, in their own numbers, and which presets repeat it."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from snnlib.checks import keep_exact
+
+RANGES: dict[str, dict[str, Any]] = {
+    "post": {"least": 1},
+    "test_accuracy": {"least": 0, "most": 100},
+    "training_accuracy": {"least": 0, "most": 100},
+    "quotation": {"empty": True},
+}
 
 
 @dataclass(frozen=True)
@@ -19,6 +29,9 @@ class Claim:
     training_accuracy: float | None = None
     protocols: tuple[str, ...] = ("honest",)
     quotation: str = ""
+
+    def __post_init__(self) -> None:
+        keep_exact(self, RANGES)
 
     @property
     def number(self) -> str:

@@ -12,13 +12,24 @@ import lzma
 import os
 import tempfile
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from importlib import resources
-from numbers import Integral
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from snnlib.checks import (
+    grey_tensor,
+    instance,
+    label_tensor,
+    refuse,
+    tensor,
+    text,
+    whole_number,
+    yes_or_no,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -32,29 +43,74 @@ SHA256 = {
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images ``[N, 1, 28, 28]`` float32 in [0, 1], labels ``[N]`` int64, and their origin."""
+    """Images ``[N, 1, 28, 28]`` float32 in [0, 1], labels ``[N]`` int64, and their origin.
+
+    Both may be tensors or NumPy arrays: images of any floating point type, if float32
+    holds their values exactly, and labels of any type of whole numbers. An array
+    whose type is right shares its memory with the set.
+
+    Raises:
+        ValueError: Images have another shape, are no grey values or would have to be
+            rounded, labels are no whole numbers, there are not as many of both, or
+            ``source``, which every record names, is empty.
+    """
 
     images: Tensor
     labels: Tensor
     source: str
 
     def __post_init__(self) -> None:
-        if len(self.images) != len(self.labels):
+        images = grey_tensor("images", self.images, torch.float32)
+        _check_shape(images)
+        labels = label_tensor("labels", self.labels)
+        if len(images) != len(labels):
             raise ValueError(
-                f"images and labels must be equally many, "
-                f"got {len(self.images)} and {len(self.labels)}"
+                f"images and labels must be equally many, got {len(images)} and {len(labels)}"
             )
+        self._store(images, labels)
+        object.__setattr__(self, "source", text("source", self.source))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, indices: Tensor) -> "ImageSet":
-        """The images at ``indices`` (whole numbers, any order), with their labels."""
-        return ImageSet(self.images[indices], self.labels[indices], self.source)
+        """The images at ``indices`` (whole numbers, any order), with their labels.
+
+        Args:
+            indices: From 0 to N - 1; or a mask, ``[N]`` booleans. A tensor or NumPy array.
+
+        Raises:
+            ValueError: ``indices`` are nothing of that kind.
+        """
+        if isinstance(indices, list | range):
+            indices = torch.as_tensor(indices, dtype=None if len(indices) else torch.int64)
+        chosen = tensor("indices", indices)
+        if chosen.dtype == torch.bool and chosen.shape == self.labels.shape:
+            chosen = chosen.nonzero().squeeze(1)
+        chosen = label_tensor("indices", chosen, n_classes=len(self))
+        return copy(self)._store(self.images[chosen], self.labels[chosen])
 
     def to(self, device: str | torch.device) -> "ImageSet":
         """The same images and labels on another device."""
-        return ImageSet(self.images.to(device), self.labels.to(device), self.source)
+        return copy(self)._store(self.images.to(device), self.labels.to(device))
+
+    def _store(self, images: Tensor, labels: Tensor) -> "ImageSet":
+        """Take in tensors that are known to fit; a part of a checked set needs no check."""
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", labels)
+        return self
+
+
+def _check_shape(images: Tensor) -> None:
+    """Refuse pictures in colour, of another size, or without their axis of channels."""
+    if images.dim() == 4 and images.shape[1:] == (1, 28, 28):
+        return
+    cure = "resize them to 28 by 28 pixels"
+    if images.shape[-2:] == (28, 28):
+        cure = "images[:, None] adds the axis of channels" if images.dim() == 3 else ""
+        if images.dim() == 4:
+            cure = "make them grey, say with images.mean(1, keepdims=True)"
+    refuse("images", "[N, 1, 28, 28]", images, cure)
 
 
 class Batches:
@@ -67,10 +123,11 @@ class Batches:
         generator: torch.Generator | None,
         drop_last: bool,
     ) -> None:
-        self.images = images
-        self.batch_size = batch_size
+        self.images = instance("images", images, ImageSet)
+        self.batch_size = whole_number("batch_size", batch_size, least=1)
+        instance("generator", generator, torch.Generator, type(None))
         self.generator = generator
-        self.drop_last = drop_last
+        self.drop_last = yes_or_no("drop_last", drop_last)
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.images), self.batch_size)
@@ -104,10 +161,9 @@ def make_loader(
         drop_last: Leave out a last batch that is not full.
 
     Raises:
-        ValueError: ``batch_size`` is below 1.
+        ValueError: ``batch_size`` is no whole number of at least 1, ``images`` are no
+            :class:`ImageSet`, or ``drop_last`` is neither True nor False.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     return Batches(images, batch_size, generator, drop_last)
 
 
@@ -127,9 +183,15 @@ def load_mnist(
         The images, their labels and where they came from.
 
     Raises:
-        ValueError: ``limit`` is outside 1..N.
+        ValueError: ``limit`` is no whole number in 1..N, ``train`` is neither True nor
+            False, or ``root`` is no path.
         OSError: The cache cannot be written; the message names the folder.
     """
+    train = yes_or_no("train", train)
+    if limit is not None:
+        limit = whole_number("limit", limit, 1, 60_000 if train else 10_000)
+    if root is not None:
+        instance("root", root, str, os.PathLike)
     from torchvision.datasets import MNIST  # here: it takes seconds, and not all need images
 
     folder = cache_folder() if root is None else Path(root)
@@ -160,10 +222,11 @@ def split_validation(
         the whole, and no image is in both.
 
     Raises:
-        ValueError: ``n`` leaves nothing on one side.
+        ValueError: ``n`` is no whole number, or leaves nothing on one side.
     """
-    if not 1 <= n < len(images):
-        raise ValueError(f"n must lie in 1..{len(images) - 1}, got {n}")
+    instance("images", images, ImageSet)
+    n = whole_number("n", n, 1, len(images) - 1)
+    instance("generator", generator, torch.Generator)
     order = torch.randperm(len(images), generator=generator)
     return images.subset(order[n:]), images.subset(order[:n])
 
@@ -178,8 +241,6 @@ def cache_folder() -> Path:
 
 def _balanced_indices(labels: Tensor, limit: int) -> Tensor:
     """The first images of each class, in their original order; classes differ by one at most."""
-    if not isinstance(limit, Integral) or not 1 <= limit <= len(labels):
-        raise ValueError(f"limit must be a whole number in 1..{len(labels)}, got {limit}")
     # Rank every image within its class; taking the lowest ranks first balances them.
     rank = torch.empty_like(labels)
     for label in labels.unique():

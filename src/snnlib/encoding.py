@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from snnlib.checks import grey_tensor, image_tensor, instance, whole_number
+
 
 def poisson_encode(
     images: Tensor, n_steps: int, *, generator: torch.Generator | None = None
@@ -14,7 +16,8 @@ def poisson_encode(
     so a black pixel never fires and a white one always does.
 
     Args:
-        images: Grey values in [0, 1], any shape.
+        images: Grey values in [0, 1], any shape; a tensor or NumPy array of floating
+            point numbers.
         n_steps: Number of time steps T, at least 1.
         generator: Source of randomness, on the device of ``images``.
 
@@ -22,11 +25,13 @@ def poisson_encode(
         Spikes, 0 or 1, ``[T, *images.shape]``, in the type of ``images``.
 
     Raises:
-        ValueError: A value lies outside [0, 1] (a normalised image, most often),
-            or ``n_steps`` is below 1.
+        ValueError: A value lies outside [0, 1] (a normalised image, or one from 0 to
+            255, most often) or is NaN, ``images`` hold whole numbers or no numbers, or
+            ``n_steps`` is no whole number of at least 1.
     """
-    _check_steps(n_steps)
-    _check_grey_values(images)
+    n_steps = whole_number("n_steps", n_steps, least=1)
+    images = grey_tensor("images", images)
+    instance("generator", generator, torch.Generator, type(None))
     draws = torch.rand(
         (n_steps, *images.shape), generator=generator, dtype=images.dtype, device=images.device
     )
@@ -37,39 +42,17 @@ def constant_encode(images: Tensor, n_steps: int) -> Tensor:
     """Show the same image at every step (direct coding), without copying it.
 
     Args:
-        images: Input currents, any shape and range.
+        images: Input currents, any shape and range; a tensor or NumPy array of finite
+            floating point numbers.
         n_steps: Number of time steps T, at least 1.
 
     Returns:
         A view ``[T, *images.shape]``; write to a ``.clone()`` of it, never to it.
 
     Raises:
-        ValueError: ``n_steps`` is below 1.
+        ValueError: ``n_steps`` is no whole number of at least 1, or ``images`` hold whole
+            numbers, NaN, infinity or no numbers.
     """
-    _check_steps(n_steps)
+    n_steps = whole_number("n_steps", n_steps, least=1)
+    images = image_tensor("images", images)
     return images.expand(n_steps, *images.shape)
-
-
-def _check_steps(n_steps: int) -> None:
-    if not isinstance(n_steps, int):
-        raise ValueError(f"n_steps must be a whole number, got {n_steps!r}")
-    if n_steps < 1:
-        raise ValueError(f"n_steps must be at least 1, got {n_steps}")
-
-
-def _check_grey_values(images: Tensor) -> None:
-    if not isinstance(images, Tensor):
-        raise ValueError(f"images must be a torch tensor, got {type(images).__name__}")
-    if not images.is_floating_point():
-        raise ValueError(f"images must be floating point in [0, 1], got {images.dtype}")
-    if images.numel() == 0:
-        return
-    low, high = images.aminmax()
-    if low.isnan():
-        raise ValueError("images must lie in [0, 1], got NaN")
-    if low < 0 or high > 1:
-        raise ValueError(
-            f"images must lie in [0, 1] to serve as firing probabilities, "
-            f"got values from {low.item():.4g} to {high.item():.4g}; "
-            f"leave out the normalisation step"
-        )

@@ -4,6 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from snnlib.checks import float_tensor, label_tensor, number, one_of, refuse, whole_number
+
+KINDS = ("mean_square", "mean")
+
 
 def goodness(rate: Tensor, kind: str = "mean_square") -> Tensor:
     """How busy a layer is: the mean over its neurons of the squared rate, or of the rate.
@@ -11,17 +15,18 @@ def goodness(rate: Tensor, kind: str = "mean_square") -> Tensor:
     For one single time step a rate is 0 or 1 and both kinds are the same.
 
     Args:
-        rate: ``[N, ...]``, spikes per step; everything after N belongs to one image.
+        rate: ``[N, ...]``, spikes per step; everything after N belongs to one image. A
+            tensor or NumPy array.
         kind: ``"mean_square"``, Eq. (8.2) of the book, or ``"mean"``.
 
     Returns:
         ``[N]``, between 0 and 1.
 
     Raises:
-        ValueError: ``kind`` is unknown.
+        ValueError: ``kind`` is unknown, or ``rate`` is no array of rates.
     """
-    if kind not in ("mean_square", "mean"):
-        raise ValueError(f"kind must be mean_square or mean, got {kind!r}")
+    one_of("kind", kind, KINDS)
+    rate = _rates("rate", rate, 2)
     flat = rate.flatten(1)
     return (flat.square() if kind == "mean_square" else flat).mean(dim=1)
 
@@ -45,6 +50,8 @@ def class_goodness(rate: Tensor, kind: str = "mean_square", n_classes: int = 10)
     Raises:
         ValueError: The channels cannot be shared equally, or ``kind`` is unknown.
     """
+    n_classes = whole_number("n_classes", n_classes, least=1)
+    rate = _rates("rate", rate, 2)
     n_images, n_channels = rate.shape[:2]
     if n_channels % n_classes:
         raise ValueError(
@@ -65,7 +72,11 @@ def peer_spread(rate: Tensor) -> Tensor:
 
     Returns:
         A scalar, 0 if all neurons are equally busy.
+
+    Raises:
+        ValueError: ``rate`` is no array of rates.
     """
+    rate = _rates("rate", rate, 2)
     return rate.mean(dim=0).var(unbiased=False)
 
 
@@ -92,14 +103,16 @@ def forward_forward_loss(
         A scalar; the mean over all N differences, or all 2 N images.
 
     Raises:
-        ValueError: The two are not equally many, or ``scale`` is not positive.
+        ValueError: The two are not equally many, ``scale`` is not positive, or ``theta``
+            is no number.
     """
+    g_pos, g_neg = _rates("g_pos", g_pos, 0), _rates("g_neg", g_neg, 0)
     if g_pos.shape != g_neg.shape:
         raise ValueError(f"g_neg must be {list(g_pos.shape)} as g_pos, got {list(g_neg.shape)}")
-    if not scale > 0:
-        raise ValueError(f"scale must be greater than 0, got {scale}")
+    scale = number("scale", scale, above=0)
     if theta is None:
         return F.softplus(-scale * (g_pos - g_neg)).mean() / scale
+    theta = number("theta", theta)
     return F.softplus(scale * torch.cat([theta - g_pos, g_neg - theta])).mean() / scale
 
 
@@ -119,12 +132,13 @@ def every_label_loss(g: Tensor, labels: Tensor, *, scale: float = 1.0) -> Tensor
         A scalar, the mean over the images.
 
     Raises:
-        ValueError: Images and labels are not equally many, or ``scale`` is not positive.
+        ValueError: Images and labels are not equally many, a label is out of range (looked
+            for on a CPU only), or ``scale`` is not positive.
     """
-    if g.shape[:1] != labels.shape:
-        raise ValueError(f"labels must be [{len(g)}], one for each image, got {[*labels.shape]}")
-    if not scale > 0:
-        raise ValueError(f"scale must be greater than 0, got {scale}")
+    scale = number("scale", scale, above=0)
+    g = _rates("g", g, 2)
+    # The range is left to the loss: to read the labels, a step on a GPU would have to wait.
+    labels = label_tensor("labels", labels, len(g), g.shape[1] if g.device.type == "cpu" else None)
     return F.cross_entropy(scale * g, labels) / scale
 
 
@@ -141,7 +155,19 @@ def normalise_length(inputs: Tensor, length: float = 2.0) -> Tensor:
 
     Returns:
         The scaled inputs; an input of zeros stays zero.
+
+    Raises:
+        ValueError: ``inputs`` have another shape, or ``length`` is not positive.
     """
+    length = number("length", length, above=0)
+    inputs = float_tensor("inputs", inputs)
+    if inputs.dim() not in (2, 3):
+        refuse("inputs", "[N, F] or [T, N, F]", inputs)
     rates = inputs.mean(dim=0) if inputs.dim() == 3 else inputs
     present = rates.norm(dim=-1, keepdim=True).clamp_min(1e-6)
     return inputs * (length * rates.shape[-1] ** 0.5 / present)
+
+
+def _rates(name: str, rate: Tensor, least_axes: int) -> Tensor:
+    rates = float_tensor(name, rate)
+    return rates if rates.dim() >= least_axes else refuse(name, "[N, ...]", rates)

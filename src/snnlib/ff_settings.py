@@ -4,12 +4,9 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
+from snnlib.checks import whole_number
 from snnlib.neuron_constants import LIFParameters
-from snnlib.settings import (
-    refuse_other_than_numbers,
-    refuse_other_than_whole,
-    refuse_unknown_choices,
-)
+from snnlib.settings import keep_settings
 
 FF_CHOICES: dict[str, tuple[str, ...]] = {
     "rule": ("goodness", "two-pass", "neutral-head", "class-wise", "bptt"),
@@ -28,6 +25,35 @@ POST_CHOICES: dict[str, tuple[str, ...]] = {
     "goodness": ("mean_square", "mean"),
     "prediction": ("goodness", "rate"),
 }
+# What a number may be, in the words of ``checks``; of the others any finite one will do.
+FF_RANGES: dict[str, dict[str, Any]] = {
+    "hidden": {"least": 1},
+    "dense": {"least": 1},
+    "n_steps": {"least": 1},
+    "tau": {"above": 1},
+    "length": {"above": 0},
+    "scale": {"above": 0},
+    "gain": {"above": 0},
+    "sharpness": {"least": 0},
+    "peer": {"least": 0},
+    "shift_pixels": {"least": 0},
+    "rotate_degrees": {"least": 0},
+    "zoom": {"least": 0, "below": 1},
+    "epochs": {"least": 1},
+    "batch_size": {"least": 1},
+    "lr": {"above": 0},
+    "averaging": {"least": 0, "below": 1},
+    "n_training": {"least": 1},
+    "n_validation": {"least": 1},
+    "receptive_field": {"least": 1, "most": 28},
+    "seed": {"least": 0, "most": 2**62},
+}
+POST_RANGES: dict[str, dict[str, Any]] = {
+    "widths": {"least": 1},
+    "n_updates": {"least": 1},
+    **{name: FF_RANGES[name] for name in ("scale", "n_training", "batch_size", "n_steps")},
+    **{name: FF_RANGES[name] for name in ("tau", "lr", "seed")},
+}
 # Settings that a rule never looks at, though one might think so; they must keep their defaults.
 UNUSED: dict[str, tuple[str, ...]] = {
     "goodness": ("kernel", "dense", "receptive_field"),
@@ -43,29 +69,9 @@ UNUSED: dict[str, tuple[str, ...]] = {
 
 def grid_shape(n_places: int) -> tuple[int, int]:
     """Rows and columns of a grid of so many places, as square as their number allows."""
+    n_places = whole_number("n_places", n_places, least=1)
     n_rows = max(n for n in range(1, math.isqrt(n_places) + 1) if n_places % n == 0)
     return n_rows, n_places // n_rows
-
-
-def _check_numbers(config: Any) -> None:
-    """Refuse numbers with which a run would break, or learn nothing."""
-    least = {"n_steps": 1, "epochs": 1, "n_updates": 1, "batch_size": 1, "n_training": 1}
-    least |= {"n_validation": 1, "seed": 0, "shift_pixels": 0}
-    refuse_other_than_whole(config, least)
-    refuse_other_than_numbers(config)
-    known = {name: value for name, value in vars(config).items() if value is not None}
-    if known.get("seed", 0) > 2**62:
-        raise ValueError(f"seed must be at most {2**62}, got {known['seed']}")
-    for name in ("lr", "scale", "gain", "length"):
-        if name in known and not 0 < known[name] < math.inf:
-            raise ValueError(f"{name} must be greater than 0, got {known[name]}")
-    for name in ("peer", "rotate_degrees", "sharpness"):
-        if name in known and not 0 <= known[name] < math.inf:
-            raise ValueError(f"{name} must be at least 0, got {known[name]}")
-    for name in ("averaging", "zoom"):
-        if name in known and not 0 <= known[name] < 1:
-            raise ValueError(f"{name} must lie in [0, 1), got {known[name]}")
-    _ = config.neuron  # tau and v_threshold are refused there
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,12 @@ class FFConfig:
     """Settings of one Forward-Forward run under the honest protocol.
 
     50,000 images train, 10,000 choose which layers judge, and the test set is
-    looked at once, at the end.
+    looked at once, at the end. Numbers may come from NumPy or PyTorch, and ``hidden``
+    and ``dense`` be lists; stored are Python's own numbers, and tuples.
+
+    Raises:
+        ValueError: A setting is of another type, outside its range (see ``FF_RANGES`` and
+            ``FF_CHOICES``), or does not go with another one.
     """
 
     name: str
@@ -119,8 +130,8 @@ class FFConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        refuse_unknown_choices(self, FF_CHOICES)
-        _check_numbers(self)
+        keep_settings(self, FF_RANGES, FF_CHOICES)
+        _ = self.neuron  # v_threshold is refused there
         self._check_widths()
         self._check_rule()
         self._check_sight()
@@ -133,14 +144,11 @@ class FFConfig:
             raise ValueError(
                 f"hidden{hint} must name the width of one layer at least, got {self.hidden!r}"
             )
-        step = 10 if class_wise else 1
-        for name in ("hidden", "dense"):
-            widths = getattr(self, name)
-            whole = isinstance(widths, tuple) and all(type(width) is int for width in widths)
-            if not whole or any(width < 1 or width % step for width in widths):
-                wanted = "multiples of 10, for ten classes" if class_wise else "at least 1"
+        for name in ("hidden", "dense") if class_wise else ():
+            if any(width % 10 for width in getattr(self, name)):
                 raise ValueError(
-                    f"{name} must be a tuple of whole numbers, {wanted}, got {widths!r}"
+                    f"{name} must be whole numbers, multiples of 10, for ten classes, "
+                    f"got {getattr(self, name)!r}"
                 )
         if class_wise and self.batch_size < 2:
             raise ValueError(
@@ -151,18 +159,14 @@ class FFConfig:
     def _check_sight(self) -> None:
         """Refuse neurons that see more than the image, or together less of it."""
         kernel, field = self.kernel, self.receptive_field
-        if not (type(kernel) is int and kernel % 2 and 1 <= kernel <= 27):
-            raise ValueError(f"kernel must be an odd whole number from 1 to 27, got {kernel!r}")
+        if not (kernel % 2 and 1 <= kernel <= 27):
+            raise ValueError(f"kernel must be an odd whole number from 1 to 27, got {kernel}")
         if not self.hidden and kernel != FFConfig.kernel:
             raise ValueError(
                 f"kernel must be {FFConfig.kernel} without convolutions in hidden, got {kernel}"
             )
         if field is None:
             return
-        if not (type(field) is int and 1 <= field <= 28):
-            raise ValueError(
-                f"receptive_field must be a whole number from 1 to 28 or None, got {field!r}"
-            )
         if self.hidden:
             raise ValueError(
                 f"hidden must be () with a receptive_field of {field}, got {self.hidden!r}"
@@ -219,7 +223,12 @@ class FFConfig:
 
 @dataclass(frozen=True)
 class PostConfig:
-    """Settings of one row of the post's table; the defaults are row 8 with all its faults."""
+    """Settings of one row of the post's table; the defaults are row 8 with all its faults.
+
+    Raises:
+        ValueError: A setting is of another type or outside its range (see ``POST_RANGES``
+            and ``POST_CHOICES``).
+    """
 
     name: str
     question: str
@@ -247,8 +256,8 @@ class PostConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        refuse_unknown_choices(self, POST_CHOICES)
-        _check_numbers(self)
+        keep_settings(self, POST_RANGES, POST_CHOICES)
+        _ = self.neuron  # v_threshold is refused there
 
     @property
     def neuron(self) -> LIFParameters:

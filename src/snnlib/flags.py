@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import snnlib
+from snnlib.checks import yes_or_no
 from snnlib.claims import CLAIMS
 from snnlib.ff_presets import FF_PRESETS
 from snnlib.presets import CHOICES, PRESETS
@@ -130,7 +131,7 @@ def with_flags(config: Any, options: argparse.Namespace) -> Any:
     """The settings of a preset with those flags that were given."""
     given = {name: getattr(options, name, None) for name, *_ in _SETTINGS}
     changes = {name: value for name, value in given.items() if value is not None}
-    if getattr(options, "amp", False):
+    if yes_or_no("amp", getattr(options, "amp", None) or False):
         changes["amp"] = "bfloat16"
     known = {f.name for f in fields(config)}
     if strange := sorted(set(changes) - known):

@@ -1,8 +1,9 @@
 """How far an accuracy, or the difference of two, can be trusted. Needs no torch."""
 
 import math
-from numbers import Integral
 from statistics import NormalDist
+
+from snnlib.checks import number, whole_number
 
 
 def accuracy_interval(
@@ -19,17 +20,11 @@ def accuracy_interval(
         Lower and upper end, both in [0, 1].
 
     Raises:
-        ValueError: A count is impossible or ``confidence`` is not in (0, 1).
+        ValueError: A count is impossible or no whole number, or ``confidence`` is not in (0, 1).
     """
-    for name, count in (("n_correct", n_correct), ("n_images", n_images)):
-        if not isinstance(count, Integral):
-            raise ValueError(f"{name} must be a whole number, got {count!r}")
-    if n_images < 1:
-        raise ValueError(f"n_images must be at least 1, got {n_images}")
-    if not 0 <= n_correct <= n_images:
-        raise ValueError(f"n_correct must lie in 0..{n_images}, got {n_correct}")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    n_images = whole_number("n_images", n_images, least=1)
+    n_correct = whole_number("n_correct", n_correct, 0, n_images)
+    confidence = number("confidence", confidence, above=0, below=1)
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share = n_correct / n_images
     centre = share + z * z / (2 * n_images)
@@ -58,9 +53,9 @@ def difference_interval(
     Raises:
         ValueError: A share or a count is impossible.
     """
-    for name, value in (("share", share), ("other", other)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} must lie in [0, 1], got {value}")
+    share, other = number("share", share, least=0, most=1), number("other", other, least=0, most=1)
+    n_images = whole_number("n_images", n_images, least=1)
+    n_other = whole_number("n_other", n_other, least=1)
     low, high = accuracy_interval(round(share * n_images), n_images)
     other_low, other_high = accuracy_interval(round(other * n_other), n_other)
     down = math.hypot(share - low, other_high - other)

@@ -1,20 +1,37 @@
 """What a run looks like from outside: metrics of an epoch, and the history of all of them."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from snnlib.checks import instance, keep_exact, number, text, whole_number
 from snnlib.intervals import accuracy_interval
 
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """Mean loss and hits of one pass over some images, and the seconds it took."""
+    """Mean loss and hits of one pass over some images, and the seconds it took.
+
+    ``loss`` may be NaN or infinite, which is how a run ends that diverges.
+
+    Raises:
+        ValueError: A count is impossible, or something is no number.
+    """
 
     loss: float
     n_correct: int
     n_images: int
     seconds: float
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.loss, float) and not math.isfinite(self.loss)):
+            object.__setattr__(self, "loss", number("loss", self.loss))
+        n_images = whole_number("n_images", self.n_images, least=1)
+        n_correct = whole_number("n_correct", self.n_correct, 0, n_images)
+        object.__setattr__(self, "n_images", n_images)
+        object.__setattr__(self, "n_correct", n_correct)
+        object.__setattr__(self, "seconds", number("seconds", self.seconds, least=0))
 
     @property
     def accuracy(self) -> float:
@@ -46,6 +63,12 @@ class Epoch:
     number: int
     training: EpochMetrics
     evaluation: dict[str, EpochMetrics] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        keep_exact(self, {"number": {"least": 0}})
+        instance("training", self.training, EpochMetrics)
+        for name, metrics in self.evaluation.items():
+            instance(f"evaluation[{text('a name of evaluation', name)!r}]", metrics, EpochMetrics)
 
     def __getitem__(self, name: str) -> EpochMetrics:
         """The metrics of ``"training"`` or of one of the evaluated sets."""

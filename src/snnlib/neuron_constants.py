@@ -1,12 +1,14 @@
 """The constants of IF and LIF neurons, and how both charge. Needs no torch until it computes."""
 
-import math
 from dataclasses import dataclass
-from numbers import Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from snnlib.checks import keep_exact
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+RANGES: dict[str, dict[str, Any]] = {"tau": {"above": 1}}
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,10 @@ class IFParameters:
 
     ``v_reset=None`` asks for a soft reset: a spike subtracts the threshold.
     ``detach_reset`` keeps the reset out of the gradient; the spikes are the same.
+
+    Raises:
+        ValueError: A constant is no finite number (a tensor that learns is none), or
+            ``v_threshold`` is not above ``v_reset``, or above 0 with a soft reset.
     """
 
     v_threshold: float = 1.0
@@ -22,8 +28,7 @@ class IFParameters:
     detach_reset: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            _check_constant(name, value)
+        keep_exact(self, RANGES)
         if self.v_reset is not None and not self.v_threshold > self.v_reset:
             raise ValueError(
                 f"v_threshold must be above v_reset={self.v_reset}, got {self.v_threshold}"
@@ -56,15 +61,13 @@ class LIFParameters(IFParameters):
     the share 1/tau of its distance from rest. With ``decay_input`` (the default)
     the input is divided by tau too, as in the Euler step of Eq. (2.3); without
     it, H[t] = V[t-1] - (V[t-1] - v_reset) / tau + X[t].
+
+    Raises:
+        ValueError: As in :class:`IFParameters`, or ``tau`` is not above 1 step.
     """
 
     tau: float = 2.0
     decay_input: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.tau > 1.0:
-            raise ValueError(f"tau must be greater than 1 step, got {self.tau}")
 
     @property
     def gain_and_leak(self) -> tuple[float, float]:
@@ -75,14 +78,3 @@ class LIFParameters(IFParameters):
         if self.decay_input:
             return v + (current - (v - self.v_rest)) / self.tau
         return v - (v - self.v_rest) / self.tau + current
-
-
-def _check_constant(name: str, value: object) -> None:
-    """Refuse what the comparisons after it would stumble over, or let pass."""
-    if name in ("detach_reset", "decay_input"):
-        allowed, fits = "True or False", isinstance(value, bool)
-    else:
-        allowed = "a finite number"
-        fits = isinstance(value, Real) and math.isfinite(value)
-    if not fits and not (name == "v_reset" and value is None):
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from snnlib.checks import finite, float_tensor, refuse
 from snnlib.neuron_constants import IFParameters, LIFParameters
 from snnlib.surrogate import ATan, Sigmoid
 
@@ -56,15 +57,20 @@ def _check_neuron(neuron: IFParameters, leaks: bool) -> None:
         raise ValueError(f"neuron must be {wanted}, got {neuron!r}")
 
 
-def _check_state(v: Tensor, current: Tensor, name: str = "v") -> None:
+def _check_surrogate(surrogate: ATan | Sigmoid) -> None:
+    if not hasattr(surrogate, "spike"):
+        refuse("surrogate", "ATan or Sigmoid, or have their method spike", surrogate)
+
+
+def _checked_state(current: Tensor, v: Tensor, name: str = "v") -> tuple[Tensor, Tensor]:
     """Refuse a potential that PyTorch would stretch to the input, or the input to it."""
-    for called, value in (("current", current), (name, v)):
-        if not isinstance(value, Tensor):
-            raise ValueError(f"{called} must be a torch tensor, got {value!r}")
+    current = float_tensor("current", current)
+    v = float_tensor(name, v)
     if v.shape != current.shape:
         raise ValueError(
             f"{name} must have the shape {list(current.shape)} of the input, got {list(v.shape)}"
         )
+    return current, v
 
 
 def _step(
@@ -84,7 +90,8 @@ def lif_step(
     """Advance LIF neurons by one time step: charge, fire, reset (Eqs. 2.3-2.7).
 
     Args:
-        current: Input X[t], any shape, in units of the potential.
+        current: Input X[t], any shape, in units of the potential; a tensor or NumPy array.
+            Whole numbers become float32.
         v: Potential V[t-1] after the step before, in the shape of ``current``.
         neuron: The constants.
         surrogate: Slope used for the spike in the backward pass.
@@ -93,10 +100,12 @@ def lif_step(
         H[t], S[t] and V[t], each in the shape of ``current``.
 
     Raises:
-        ValueError: ``v`` has another shape, or ``neuron`` does not leak.
+        ValueError: ``v`` has another shape, one of the two would have to be rounded, or
+            ``neuron`` does not leak.
     """
     _check_neuron(neuron, leaks=True)
-    _check_state(v, current)
+    _check_surrogate(surrogate)
+    current, v = _checked_state(current, v)
     return _step(current, v, neuron, surrogate)
 
 
@@ -105,7 +114,8 @@ def if_step(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Advance IF neurons by one time step; as :func:`lif_step`, without the leak."""
     _check_neuron(neuron, leaks=False)
-    _check_state(v, current)
+    _check_surrogate(surrogate)
+    current, v = _checked_state(current, v)
     return _step(current, v, neuron, surrogate)
 
 
@@ -115,14 +125,17 @@ def _simulate(
     surrogate: ATan | Sigmoid,
     v_initial: Tensor | None,
 ) -> LIFTrace:
-    if not isinstance(currents, Tensor):
-        raise ValueError(f"currents must be a torch tensor, got a {type(currents).__name__}")
+    _check_surrogate(surrogate)
+    currents = float_tensor("currents", currents)
+    if not currents.requires_grad:  # those of a network that learns are its trainer's affair
+        finite("currents", currents)
     if currents.dim() == 0 or len(currents) == 0:
         raise ValueError(
             f"currents must be [T, ...] with T of at least 1, got {tuple(currents.shape)}"
         )
-    v = torch.full_like(currents[0], neuron.v_rest) if v_initial is None else v_initial
-    _check_state(v, currents[0], "v_initial")
+    v = torch.full_like(currents[0], neuron.v_rest)
+    if v_initial is not None:
+        _, v = _checked_state(currents[0], v_initial, "v_initial")
     charged_steps, spike_steps, v_steps = [], [], []
     for current in currents:
         charged, spikes, v = _step(current, v, neuron, surrogate)
@@ -141,7 +154,8 @@ def simulate_lif(
     """Run LIF neurons over all time steps, from rest.
 
     Args:
-        currents: Inputs X, ``[T, ...]``, in units of the potential.
+        currents: Inputs X, ``[T, ...]``, in units of the potential; a tensor or NumPy
+            array. Whole numbers become float32.
         neuron: The constants.
         surrogate: Slope used for the spikes in the backward pass.
         v_initial: Potential before the first step, in the shape of
@@ -151,8 +165,9 @@ def simulate_lif(
         A trace of H, S and V, each in the shape of ``currents``.
 
     Raises:
-        ValueError: ``currents`` holds no time step, ``v_initial`` has another shape,
-            or ``neuron`` does not leak.
+        ValueError: ``currents`` holds no time step, or, where no gradient is asked for, a
+            value that is not finite; ``v_initial`` has another shape, or ``neuron`` does
+            not leak.
     """
     _check_neuron(neuron, leaks=True)
     return _simulate(currents, neuron, surrogate, v_initial)

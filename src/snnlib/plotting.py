@@ -6,12 +6,21 @@ style, classes carry their digit.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
+
+from snnlib.checks import (
+    finite,
+    float_tensor,
+    image_tensor,
+    label_tensor,
+    number,
+    tensor,
+    whole_number,
+)
 
 # Okabe & Ito's palette, told apart with every common form of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -22,8 +31,12 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
     return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
 
 
-def _array(values: Any) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+def _array(values: Tensor) -> np.ndarray:
+    values = values.detach().cpu()
+    try:
+        return values.numpy()
+    except TypeError:  # NumPy knows no bfloat16, which float32 holds exactly
+        return values.float().numpy()
 
 
 def _check(fits: object, text: str) -> None:
@@ -41,12 +54,16 @@ def plot_potential(
     """Draw one neuron's potential with its spikes as triangles above the threshold.
 
     Args:
-        charged: H, ``[T]``: the potential before firing, so that peaks are seen.
+        charged: H, ``[T]``: the potential before firing, so that peaks are seen; like all
+            values to be drawn here, a tensor or a NumPy array.
         spikes: S, ``[T]``.
         v_threshold: Drawn as a dashed line.
         ax: Where to draw; a new figure if left out.
         label: Name of the trace in a legend.
     """
+    v_threshold = number("v_threshold", v_threshold)
+    charged = finite("charged", float_tensor("charged", charged))
+    spikes = finite("spikes", float_tensor("spikes", spikes))
     _check(
         charged.dim() == 1 and charged.shape == spikes.shape and len(charged),
         f"charged and spikes must be [T], got {list(charged.shape)} and {list(spikes.shape)}",
@@ -69,6 +86,7 @@ def plot_raster(spikes: Tensor, ax: Axes | None = None) -> Axes:
         spikes: ``[T, K]``, 0 or 1.
         ax: Where to draw; a new figure if left out.
     """
+    spikes = finite("spikes", tensor("spikes", spikes))
     _check(spikes.dim() == 2, f"spikes must be [T, K], got {list(spikes.shape)}")
     ax = _axes(ax, (7, 2.6))
     step, neuron = np.nonzero(_array(spikes))
@@ -95,7 +113,7 @@ def plot_images(
     """Draw images in a grid.
 
     Args:
-        images: ``[N, 28, 28]`` or ``[N, 1, 28, 28]``.
+        images: ``[N, 28, 28]`` or ``[N, 1, 28, 28]``, floating point; NaN stays blank.
         titles: One per image.
         columns: Images per row.
         cmap: Colour map.
@@ -104,11 +122,12 @@ def plot_images(
     Returns:
         The array of axes, one per cell of the grid.
     """
+    images = image_tensor("images", images, unread=True)
+    columns = whole_number("columns", columns, least=1)
     _check(
-        len(images) and (images.dim() == 3 or (images.dim() == 4 and images.shape[1] == 1)),
+        images.numel() and (images.dim() == 3 or (images.dim() == 4 and images.shape[1] == 1)),
         f"images must be [N, H, W] or [N, 1, H, W] with N of at least 1, got {list(images.shape)}",
     )
-    _check(columns >= 1, f"columns must be at least 1, got {columns}")
     _check(
         titles is None or len(titles) == len(images),
         f"titles must be {len(images)}, one per image, got {len(titles or ())}",
@@ -120,11 +139,11 @@ def plot_images(
     _, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for cell in grid.flat:
         cell.axis("off")
-    low, high = (None, None) if limits is None else limits
-    for number, (cell, picture) in enumerate(zip(grid.flat, pictures, strict=False)):
+    low, high = (None, None) if limits is None else [number("limits", x) for x in limits]
+    for index, (cell, picture) in enumerate(zip(grid.flat, pictures, strict=False)):
         cell.imshow(picture, cmap=cmap, vmin=low, vmax=high)
         if titles is not None:
-            cell.set_title(titles[number], fontsize=9)
+            cell.set_title(titles[index], fontsize=9)
     return grid
 
 
@@ -134,15 +153,22 @@ def plot_curves(
     ylabel: str = "accuracy (%)",
     xlabel: str = "epoch",
 ) -> Axes:
-    """Draw named learning curves, one value per epoch from epoch 1, each in its own line style."""
+    """Draw named learning curves, one value per epoch from epoch 1, each in its own line style.
+
+    A value may be NaN, which leaves a gap.
+    """
+    drawn: dict[str, Tensor] = {}
+    for name, values in curves.items():
+        listed = values if isinstance(values, Tensor) else np.asarray(values)
+        drawn[name] = tensor(f"curves[{name!r}]", listed)
     ax = _axes(ax, (6, 3))
-    for number, (name, values) in enumerate(curves.items()):
+    for index, (name, curve) in enumerate(drawn.items()):
         ax.plot(
-            range(1, len(values) + 1),
-            _array(values),
-            color=COLOURS[number % len(COLOURS)],
-            linestyle=LINES[number % len(LINES)],
-            marker="." if len(values) < 30 else None,
+            range(1, len(curve) + 1),
+            _array(curve),
+            color=COLOURS[index % len(COLOURS)],
+            linestyle=LINES[index % len(LINES)],
+            marker="." if len(curve) < 30 else None,
             label=name,
         )
     ax.set(xlabel=xlabel, ylabel=ylabel)
@@ -158,14 +184,8 @@ def plot_confusion(labels: Tensor, predictions: Tensor, ax: Axes | None = None) 
         predictions: Predicted classes, ``[N]``.
         ax: Where to draw; a new figure if left out.
     """
-    _check(
-        labels.dim() == 1 and labels.shape == predictions.shape,
-        "labels and predictions must be [N], "
-        f"got {list(labels.shape)} and {list(predictions.shape)}",
-    )
-    for name, classes in (("labels", labels), ("predictions", predictions)):
-        low, high = int(classes.min()), int(classes.max())
-        _check(low >= 0 and high <= 9, f"{name} must lie in 0..9, got {low} to {high}")
+    labels = label_tensor("labels", labels, n_classes=10)
+    predictions = label_tensor("predictions", predictions, len(labels), n_classes=10)
     ax = _axes(ax, (5, 4.6))
     counts = np.zeros((10, 10), dtype=int)
     np.add.at(counts, (_array(labels), _array(predictions)), 1)
@@ -199,11 +219,10 @@ def plot_rates(rate: Tensor, label: int | None = None, ax: Axes | None = None) -
         label: The true class.
         ax: Where to draw; a new figure if left out.
     """
+    rate = finite("rate", float_tensor("rate", rate))
     _check(rate.dim() == 1, f"rate must be [K], got {list(rate.shape)}")
-    _check(
-        label is None or 0 <= label < len(rate),
-        f"label must lie in 0..{len(rate) - 1}, got {label}",
-    )
+    if label is not None:
+        label = whole_number("label", label, 0, len(rate) - 1)
     ax = _axes(ax, (3, 2))
     bars = ax.bar(range(len(rate)), _array(rate), color=COLOURS[0])
     ax.set(

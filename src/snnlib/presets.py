@@ -257,9 +257,9 @@ def _anytime() -> list[ExperimentConfig]:
         "loss": "logit_cross_entropy",
         "anytime_steps": 1,
     }
-    fc = _FC.but("fc-anytime", "", claim="anytime", protocol="honest", loss="cross_entropy")
-    csnn = _CSNN.but("csnn-16-anytime", "", claim="anytime", channels=16, epochs=6, **_RECIPE)
     early = "How right is it after each step, and how much work is that?"
+    fc = _FC.but("fc-anytime", early, claim="anytime", protocol="honest", loss="cross_entropy")
+    csnn = _CSNN.but("csnn-16-anytime", early, claim="anytime", channels=16, epochs=6, **_RECIPE)
     plain = "How right is the ordinary network of the same shape, and how much work is that?"
     return [
         fc.but(fc.name, early, anytime_steps=100),

@@ -1,9 +1,9 @@
 """From output spikes to rates, losses, predictions and an honest accuracy."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from snnlib.checks import float_tensor, label_tensor, number, refuse, tensor
 from snnlib.intervals import accuracy_interval, difference_interval
 
 __all__ = [
@@ -19,15 +19,16 @@ __all__ = [
 def firing_rate(spikes: Tensor) -> Tensor:
     """Mean over time: spikes ``[T, N, K]`` to rates ``[N, K]``, spikes per step in [0, 1].
 
+    Args:
+        spikes: A tensor or NumPy array of floating point numbers, time first.
+
     Raises:
         ValueError: ``spikes`` hold no step or are no floating point numbers.
     """
-    if spikes.dim() < 1 or len(spikes) == 0 or not spikes.is_floating_point():
-        raise ValueError(
-            "spikes must be floating point, time first, with at least one step, "
-            f"got {_told(spikes)}"
-        )
-    return spikes.mean(dim=0)
+    given = tensor("spikes", spikes)
+    if given.dim() < 1 or len(given) == 0 or not given.is_floating_point():
+        refuse("spikes", "floating point, time first, with at least one step", given)
+    return given.mean(dim=0)
 
 
 def rate_mse(rate: Tensor, labels: Tensor) -> Tensor:
@@ -37,8 +38,8 @@ def rate_mse(rate: Tensor, labels: Tensor) -> Tensor:
     others to keep silent: Eq. (6.2) of the book.
 
     Args:
-        rate: ``[N, K]``, spikes per step.
-        labels: ``[N]``, whole numbers from 0 to K-1.
+        rate: ``[N, K]``, spikes per step; a tensor or NumPy array.
+        labels: ``[N]``, whole numbers of any type from 0 to K-1; a tensor or NumPy array.
 
     Returns:
         A scalar, the mean over all N times K entries.
@@ -46,7 +47,7 @@ def rate_mse(rate: Tensor, labels: Tensor) -> Tensor:
     Raises:
         ValueError: The shapes do not fit, or a label is not one of K classes.
     """
-    _check_labels(rate, labels)
+    rate, labels = _checked(rate, labels)
     target = F.one_hot(labels, rate.shape[1]).to(rate.dtype)
     return F.mse_loss(rate, target)
 
@@ -58,8 +59,8 @@ def rate_cross_entropy(rate: Tensor, labels: Tensor, *, gain: float = 10.0) -> T
     stretched by ``gain`` first.
 
     Args:
-        rate: ``[N, K]``, spikes per step.
-        labels: ``[N]``, whole numbers from 0 to K-1.
+        rate: ``[N, K]``, spikes per step; a tensor or NumPy array.
+        labels: ``[N]``, whole numbers of any type from 0 to K-1; a tensor or NumPy array.
         gain: Logits per unit of rate, greater than 0.
 
     Returns:
@@ -69,33 +70,30 @@ def rate_cross_entropy(rate: Tensor, labels: Tensor, *, gain: float = 10.0) -> T
         ValueError: ``gain`` is not positive, the shapes do not fit, or a label is
             not one of K classes.
     """
-    if not gain > 0:
-        raise ValueError(f"gain must be greater than 0, got {gain}")
-    _check_labels(rate, labels)
+    gain = number("gain", gain, above=0)
+    rate, labels = _checked(rate, labels)
     return F.cross_entropy(gain * rate, labels)
 
 
 def predict(rate: Tensor) -> Tensor:
     """The class whose neuron fires most, ``[N, K]`` to ``[N]``; ties go to the lowest number.
 
+    Args:
+        rate: Spikes per step; a tensor or NumPy array. NaN is not looked for: a training
+            step cannot wait for that, see ``snnlib.training``.
+
     Raises:
         ValueError: ``rate`` is not ``[N, K]``; spikes go through :func:`firing_rate` first.
     """
-    if rate.dim() != 2:
-        raise ValueError(f"rate must be [N, K], spikes per step, got {_told(rate)}")
-    return rate.argmax(dim=1)  # torch returns the first of equal maxima
+    return _rates(rate).argmax(dim=1)  # torch returns the first of equal maxima
 
 
-def _told(tensor: Tensor) -> str:
-    return f"{tensor.dtype} of shape {list(tensor.shape)}"
+def _rates(rate: Tensor) -> Tensor:
+    rates = float_tensor("rate", rate)
+    return rates if rates.dim() == 2 else refuse("rate", "[N, K], spikes per step", rates)
 
 
-def _check_labels(rate: Tensor, labels: Tensor) -> None:
+def _checked(rate: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Refuse what PyTorch would stretch, or stumble over, without naming it."""
-    if rate.dim() != 2:
-        raise ValueError(f"rate must be [N, K], got {_told(rate)}")
-    if labels.shape != rate.shape[:1] or labels.dtype != torch.int64:
-        raise ValueError(f"labels must be int64 of shape [{len(rate)}], got {_told(labels)}")
-    if len(labels) and not (labels.min() >= 0 and labels.max() < rate.shape[1]):
-        low, high = labels.min().item(), labels.max().item()
-        raise ValueError(f"labels must lie in 0..{rate.shape[1] - 1}, got {low} to {high}")
+    rates = _rates(rate)
+    return rates, label_tensor("labels", labels, *rates.shape)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, replace
 from typing import Any
 
-from snnlib.claims import CLAIMS, Claim
+from snnlib.checks import number, one_of, text, whole_number
+from snnlib.claims import BOTH, CLAIMS, Claim
 from snnlib.ff_presets import FF_PRESETS
 from snnlib.intervals import difference_interval
 from snnlib.presets import PRESETS
@@ -27,7 +28,9 @@ def find(name: str, known: Mapping[str, Any], kind: str, shown: Iterable[str] = 
     Raises:
         UnknownNameError: It does not exist; the message names the most similar, or if
             there is none those to be ``shown`` (all, if left out).
+        ValueError: ``name`` is no text.
     """
+    name = text("name", name, empty=True)
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
@@ -53,7 +56,7 @@ def find_claims(name: str) -> list[Claim]:
         UnknownNameError: It is neither; the message names the most similar.
         ValueError: The claim has no runs of that protocol.
     """
-    name, colon, protocol = name.partition(":")
+    name, colon, protocol = text("name", name, empty=True).partition(":")
     claims = _claims_called(name)
     if not colon:
         return claims
@@ -81,10 +84,10 @@ def planned_runs(claims: Iterable[Claim], n_seeds: int) -> list[Any]:
     """Every configuration that the claims ask for, each once, seeds 0 to ``n_seeds`` - 1.
 
     Raises:
-        ValueError: ``n_seeds`` is below 1.
+        ValueError: ``n_seeds``, called seeds on the command line, is no whole number of
+            at least 1.
     """
-    if n_seeds < 1:
-        raise ValueError(f"seeds must be at least 1, got {n_seeds}")
+    n_seeds = whole_number("seeds", n_seeds, least=1)
     runs: list[Any] = []
     for seed in range(n_seeds):
         for claim in claims:
@@ -113,7 +116,11 @@ def records_of(
         protocol: ``"post"`` or ``"honest"``.
         preset: One of the claim's presets; the first if left out. Only runs with
             none of its settings changed count, and of each seed the last one.
+
+    Raises:
+        ValueError: There is no such protocol.
     """
+    one_of("protocol", protocol, BOTH)
     free = _FREE_SETTINGS | {"seed", "protocol"}
     wanted = preset or claim.presets[0]
     found = [
@@ -199,7 +206,12 @@ def compare_with_claim(share: float, n_images: int, claimed: float, n_claimed: i
 
     Returns:
         ``repeated`` where the two may well be the same, else ``surpassed`` or ``not reached``.
+
+    Raises:
+        ValueError: A share lies outside [0, 1], or a number of images is none of at least 1.
     """
+    claimed = number("claimed", claimed, least=0, most=1)
+    n_claimed = whole_number("n_claimed", n_claimed, least=1)
     low, high = difference_interval(share, n_images, claimed, n_claimed)
     if low <= 0 <= high:
         return "repeated"

@@ -8,13 +8,30 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any, Self
 
+from snnlib.checks import keep_exact, number, refuse, whole_number
+
 SCHEMA_VERSION = 1
 PROTOCOLS = ("post", "honest")
+RANGES: dict[str, dict[str, Any]] = {
+    "n_images": {"least": 1},
+    "epoch": {"least": 0},
+    "seed": {"least": 0},
+    "n_training": {"least": 1},
+    "n_validation": {"least": 0},
+    "n_test": {"least": 1},
+    "threads": {"least": 1},
+    "seconds": {"least": 0},
+    "notes": {"empty": True},
+}
 
 
 @dataclass(frozen=True)
 class Result:
-    """Hits among ``n_images`` after an epoch, with the 95 % interval of their share."""
+    """Hits among ``n_images`` after an epoch, with the 95 % interval of their share.
+
+    Raises:
+        ValueError: A count is impossible, or the interval does not enclose the share.
+    """
 
     n_correct: int
     n_images: int
@@ -23,13 +40,8 @@ class Result:
     high: float
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        if self.n_images < 1:
-            raise ValueError(f"n_images must be at least 1, got {self.n_images}")
-        if not 0 <= self.n_correct <= self.n_images:
-            raise ValueError(f"n_correct must lie in 0..{self.n_images}, got {self.n_correct}")
-        if self.epoch < 0:
-            raise ValueError(f"epoch must be at least 0, got {self.epoch}")
+        keep_exact(self, RANGES)
+        whole_number("n_correct", self.n_correct, 0, self.n_images)
         # Rounded, because at 0 and 100 % the interval touches the share itself.
         if not 0 <= self.low <= self.accuracy + 1e-9 <= self.high + 2e-9 <= 1 + 2e-9:
             raise ValueError(
@@ -58,7 +70,11 @@ class RunRecord:
     where it is looked at once. ``history`` is ``History.to_dict()``: per epoch its
     ``number`` and, for each set, ``loss``, ``n_correct``, ``n_images``, ``seconds``
     (in rows of the fourth post, ``ff-1`` and so on, an entry is a layer). ``extra``
-    holds further measurements by name.
+    holds further measurements by name. Numbers and arrays of NumPy or PyTorch become
+    Python's own numbers and lists, so that JSON can hold them.
+
+    Raises:
+        ValueError: A field is of the wrong type, or impossible; the message names it.
     """
 
     id: str
@@ -88,10 +104,13 @@ class RunRecord:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
+        keep_exact(self, RANGES)
+        for name in ("settings", "history", "versions", "extra"):
+            object.__setattr__(self, name, _plain(name, getattr(self, name)))
         _check_types(self)
         _check_record(self)
-        for number, epoch in enumerate(self.history):
-            _check_epoch(number, epoch)
+        for index, epoch in enumerate(self.history):
+            _check_epoch(index, epoch)
 
     @property
     def result(self) -> Result:
@@ -141,23 +160,31 @@ def _check_types(instance: Any) -> None:
 def _fits(value: Any, kind: Any) -> bool:
     if isinstance(kind, types.UnionType):
         return any(_fits(value, option) for option in typing.get_args(kind))
-    kind = typing.get_origin(kind) or kind
-    if kind is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and math.isfinite(value)
-    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    return isinstance(value, typing.get_origin(kind) or kind)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """What JSON can hold, of the same values: nothing is turned into a text or rounded."""
+    if hasattr(value, "tolist"):  # a number or an array of NumPy or PyTorch
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                refuse(f"each name in {name}", "a text", key)
+        return {key: _plain(f"{name}[{key!r}]", item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [_plain(f"{name}[{index}]", item) for index, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, float) and not math.isfinite(value):
+        refuse(name, "a finite number", value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    refuse(name, "a number, a text, True, False, None, or a list or dictionary of them", value)
 
 
 def _check_record(record: RunRecord) -> None:
-    for name in ("id", "claim", "preset", "question", "data_source", "commit", "device"):
-        if not getattr(record, name).strip():
-            raise ValueError(f"{name} must not be empty")
     if record.protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {PROTOCOLS}, got {record.protocol!r}")
-    smallest = {"seed": 0, "n_training": 1, "n_validation": 0, "n_test": 1, "threads": 1}
-    for name, least in {**smallest, "seconds": 0}.items():
-        if getattr(record, name) < least:
-            raise ValueError(f"{name} must be at least {least}, got {getattr(record, name)}")
     if record.schema_version != SCHEMA_VERSION:
         raise ValueError(f"schema_version must be {SCHEMA_VERSION}, got {record.schema_version}")
     if datetime.fromisoformat(record.finished).tzinfo is None:
@@ -178,7 +205,10 @@ def _check_epoch(index: int, epoch: Any) -> None:
     for name, metrics in epoch.items():
         if name == "number":
             continue
-        if not isinstance(metrics, dict) or not all(_fits(v, float) for v in metrics.values()):
-            raise ValueError(f"history[{index}][{name!r}] must hold finite numbers")
+        where = f"history[{index}][{name!r}]"
+        if not isinstance(metrics, dict):
+            refuse(where, "a dictionary of finite numbers", metrics)
+        for key, value in metrics.items():
+            number(f"{where}[{key!r}]", value)
         if not 0 <= metrics.get("n_correct", 0) <= metrics.get("n_images", 0):
-            raise ValueError(f"history[{index}][{name!r}]: n_correct must lie in 0..n_images")
+            raise ValueError(f"{where}: n_correct must lie in 0..n_images")

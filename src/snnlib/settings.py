@@ -1,7 +1,9 @@
 """What a run can be told: every setting, its default, and what is refused; no code runs here."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
+
+from snnlib.checks import keep_exact, one_of, whole_number
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "network": ("fc", "csnn", "small-conv"),
@@ -28,35 +30,42 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
-def refuse_unknown_choices(config: Any, choices: dict[str, tuple[str, ...]]) -> None:
-    """Refuse a setting that is none of its choices."""
+# What a number may be, in the words of ``checks``; of the others any finite one will do.
+RANGES: dict[str, dict[str, Any]] = {
+    "n_steps": {"least": 1},
+    "early_steps": {"least": 1},
+    "tau": {"above": 1},
+    "channels": {"least": 1},
+    "epochs": {"least": 1},
+    "batch_size": {"least": 1},
+    "lr": {"above": 0},
+    "momentum": {"least": 0, "below": 1},
+    "max_grad_norm": {"above": 0},
+    "weight_std": {"above": 0},
+    "shift_pixels": {"least": 0},
+    "rotate_degrees": {"least": 0},
+    "zoom": {"least": 0, "below": 1},
+    "anytime_steps": {"least": 1},
+    "limit": {"least": 12, "most": 60_000},
+    "test_limit": {"least": 1, "most": 10_000},
+    "seed": {"least": 0, "most": 2**62},
+}
+
+
+def keep_settings(
+    config: Any, ranges: dict[str, dict[str, Any]], choices: dict[str, tuple[str, ...]]
+) -> None:
+    """Store all settings as Python's own values; refuse those of another type or range by name."""
+    keep_exact(config, ranges)
     for name, allowed in choices.items():
-        if getattr(config, name) not in allowed:
-            offer = ", ".join(allowed)
-            raise ValueError(f"{name} must be one of {offer}, got {getattr(config, name)!r}")
-
-
-def refuse_other_than_whole(config: Any, least: dict[str, int]) -> None:
-    """Refuse settings that are no whole number or too small; None, or none such, passes."""
-    for name, low in least.items():
-        value = getattr(config, name, None)
-        if value is not None and not (type(value) is int and value >= low):
-            raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
-
-
-def refuse_other_than_numbers(config: Any) -> None:
-    """Refuse settings of type float that are no number; None passes where it may stand."""
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if field.type not in (float, float | None) or (value is None and field.type is not float):
-            continue
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ValueError(f"{field.name} must be a number, got {value!r}")
+        one_of(name, getattr(config, name), allowed)
 
 
 @dataclass(frozen=True)
 class ExperimentConfig:
     """All settings of one run.
+
+    Numbers may come from NumPy or PyTorch; stored are Python's own.
 
     Training:
         ``protocol`` is ``"post"`` (all 60,000 images to learn from, best epoch
@@ -91,6 +100,10 @@ class ExperimentConfig:
         ``loss="log_softmax_mse"`` and ``"softmax_mse"`` compare (log-)softmax
         with the one-hot target. ``spike="soft"`` puts a sigmoid where the spike
         should be. ``rule="last_step"`` takes the gradient from the last step alone.
+
+    Raises:
+        ValueError: A setting is of another type, outside its range (see ``RANGES`` and
+            ``CHOICES``), or does not go with another one.
     """
 
     name: str
@@ -132,15 +145,7 @@ class ExperimentConfig:
     amp: str = "off"
 
     def __post_init__(self) -> None:
-        refuse_unknown_choices(self, CHOICES)
-        least = {"n_steps": 1, "channels": 1, "epochs": 1, "batch_size": 1, "limit": 12}
-        least |= {"test_limit": 1, "seed": 0, "shift_pixels": 0, "anytime_steps": 1}
-        least |= {"early_steps": 1}
-        refuse_other_than_whole(self, least)
-        for name, most in (("limit", 60_000), ("test_limit", 10_000), ("seed", 2**62)):
-            value = getattr(self, name)
-            if value is not None and value > most:
-                raise ValueError(f"{name} must be at most {most}, got {value}")
+        keep_settings(self, RANGES, CHOICES)
         if self.early_steps is not None and self.early_steps >= self.n_steps:
             raise ValueError(
                 f"early_steps must be less than n_steps={self.n_steps}, got {self.early_steps}"
@@ -149,19 +154,6 @@ class ExperimentConfig:
             raise ValueError(
                 f"epochs must be at least 2 with early_steps={self.early_steps}, got {self.epochs}"
             )
-        refuse_other_than_numbers(self)
-        for name in ("lr", "max_grad_norm", "weight_std"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be greater than 0, got {value}")
-        if not self.tau > 1:
-            raise ValueError(f"tau must be greater than 1 step, got {self.tau}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
-        if not self.rotate_degrees >= 0:
-            raise ValueError(f"rotate_degrees must be at least 0, got {self.rotate_degrees}")
-        if not 0 <= self.zoom < 1:
-            raise ValueError(f"zoom must lie in [0, 1), got {self.zoom}")
         self._check_combinations()
 
     def _check_combinations(self) -> None:
@@ -243,6 +235,7 @@ class ExperimentConfig:
 
     def training_steps(self, epoch: int) -> int:
         """Time steps from which it learns in this epoch, counted from 1."""
+        epoch = whole_number("epoch", epoch, least=1)
         early = self.early_steps is not None and epoch <= self.epochs // 2
         return self.early_steps if early and self.early_steps else self.n_steps
 

@@ -14,13 +14,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snnlib.checks import finite, float_tensor, keep_exact
+
 
 def heaviside(x: Tensor) -> Tensor:
     """Return 1 where ``x >= 0`` and 0 elsewhere, in the type and shape of ``x``.
 
     Firing at exactly zero is SpikingJelly's convention; Norse and snnTorch fire
     only above it.
+
+    Args:
+        x: Distance of the potential from the threshold, any shape; a tensor or NumPy array.
+
+    Raises:
+        ValueError: A value is NaN or infinite.
     """
+    return _step(finite("x", float_tensor("x", x)))
+
+
+def _step(x: Tensor) -> Tensor:
     return (x >= 0).to(x)
 
 
@@ -31,7 +43,7 @@ class _StepWithSlope(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, surrogate: "ATan | Sigmoid") -> Tensor:
         ctx.save_for_backward(x)
         ctx.surrogate = surrogate
-        return heaviside(x)
+        return _step(x)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
@@ -41,24 +53,28 @@ class _StepWithSlope(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class _Surrogate:
-    """What both surrogates share: a width and the step with a slope."""
+    """What both surrogates share: a width and the step with a slope.
+
+    Raises:
+        ValueError: ``alpha`` is no finite number greater than 0.
+    """
 
     alpha: float
 
     def __post_init__(self) -> None:
-        if not self.alpha > 0:
-            raise ValueError(f"alpha must be greater than 0, got {self.alpha}")
+        keep_exact(self, {"alpha": {"above": 0}})
 
     def spike(self, x: Tensor) -> Tensor:
         """Fire where ``x >= 0``; backward, pass gradients times ``derivative(x)``.
 
         Args:
-            x: Distance of the potential from the threshold, any shape.
+            x: Distance of the potential from the threshold, any shape; a tensor or NumPy
+                array. This is called at every time step and does not look for NaN.
 
         Returns:
             Spikes, 0 or 1, in the shape and type of ``x``.
         """
-        return _StepWithSlope.apply(x, self)
+        return _StepWithSlope.apply(float_tensor("x", x), self)
 
     def derivative(self, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -75,10 +91,12 @@ class ATan(_Surrogate):
 
     def primitive(self, x: Tensor) -> Tensor:
         """The smooth step: ``atan(pi * alpha * x / 2) / pi + 1/2``."""
+        x = float_tensor("x", x)
         return torch.atan(math.pi / 2 * self.alpha * x) / math.pi + 0.5
 
     def derivative(self, x: Tensor) -> Tensor:
         """Its slope: ``alpha / 2 / (1 + (pi * alpha * x / 2) ** 2)``."""
+        x = float_tensor("x", x)
         return self.alpha / 2 / (1 + (math.pi / 2 * self.alpha * x).square())
 
 
@@ -90,7 +108,7 @@ class Sigmoid(_Surrogate):
 
     def primitive(self, x: Tensor) -> Tensor:
         """The smooth step: ``1 / (1 + exp(-alpha * x))``."""
-        return torch.sigmoid(self.alpha * x)
+        return torch.sigmoid(self.alpha * float_tensor("x", x))
 
     def derivative(self, x: Tensor) -> Tensor:
         """Its slope: ``alpha * s * (1 - s)`` with ``s = primitive(x)``."""

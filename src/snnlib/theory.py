@@ -5,7 +5,13 @@ import math
 import torch
 from torch import Tensor
 
+from snnlib.checks import finite, float_tensor, grey_tensor, instance, number, whole_number
 from snnlib.neurons import LIFParameters
+
+
+def _checked(current: Tensor, neuron: LIFParameters) -> Tensor:
+    instance("neuron", neuron, LIFParameters)
+    return finite("current", float_tensor("current", current))
 
 
 def _drive(current: Tensor, neuron: LIFParameters) -> Tensor:
@@ -19,7 +25,8 @@ def subthreshold_potential(current: Tensor, n_steps: int, neuron: LIFParameters)
     Eq. (2.4) of the book: V[t] = v_reset + X (1 - (1 - 1/tau)^t).
 
     Args:
-        current: The constant input X, any shape, in units of the potential.
+        current: The constant input X, any shape, in units of the potential; a tensor or
+            NumPy array. Whole numbers become float32.
         n_steps: Number of steps T, at least 1.
         neuron: Its ``tau`` is counted in steps; the threshold is ignored.
 
@@ -27,10 +34,11 @@ def subthreshold_potential(current: Tensor, n_steps: int, neuron: LIFParameters)
         V[1..T], ``[T, *current.shape]``.
 
     Raises:
-        ValueError: ``n_steps`` is below 1.
+        ValueError: ``n_steps`` is no whole number of at least 1, ``current`` is not
+            finite, or ``neuron`` does not leak.
     """
-    if n_steps < 1:
-        raise ValueError(f"n_steps must be at least 1, got {n_steps}")
+    n_steps = whole_number("n_steps", n_steps, least=1)
+    current = _checked(current, neuron)
     steps = torch.arange(1, n_steps + 1, dtype=current.dtype, device=current.device)
     climbed = 1 - (1 - 1 / neuron.tau) ** steps
     climbed = climbed.reshape(-1, *([1] * current.dim()))
@@ -43,7 +51,8 @@ def first_spike_step(current: Tensor, neuron: LIFParameters) -> Tensor:
     The smallest whole t at which Eq. (2.4) reaches the threshold: Eq. (2.8).
 
     Args:
-        current: The constant input X, any shape, in units of the potential.
+        current: The constant input X, any shape, in units of the potential; a tensor or
+            NumPy array. Whole numbers become float32.
         neuron: Its ``tau`` is counted in steps.
 
     Returns:
@@ -51,12 +60,9 @@ def first_spike_step(current: Tensor, neuron: LIFParameters) -> Tensor:
         ``current``; ``inf`` where the input is too weak ever to fire.
 
     Raises:
-        ValueError: ``current`` holds no floating point numbers, or ``neuron`` does not leak.
+        ValueError: ``current`` is not finite, or ``neuron`` does not leak.
     """
-    if not current.is_floating_point():
-        raise ValueError(f"current must be floating point, got {current.dtype}")
-    if not isinstance(neuron, LIFParameters):
-        raise ValueError(f"neuron must be LIFParameters, got {neuron!r}")
+    current = _checked(current, neuron)
     climb = neuron.v_threshold - neuron.v_rest
     drive = _drive(current, neuron).double()
     fires = drive > climb
@@ -74,7 +80,7 @@ def firing_rate_curve(current: Tensor, neuron: LIFParameters) -> Tensor:
     the rate is one over :func:`first_spike_step`.
 
     Args:
-        current: The constant input X, any shape.
+        current: The constant input X, any shape; a tensor or NumPy array.
         neuron: Must reset hard.
 
     Returns:
@@ -84,6 +90,7 @@ def firing_rate_curve(current: Tensor, neuron: LIFParameters) -> Tensor:
         ValueError: ``v_reset`` is None: a soft reset leaves a remainder, and the
             rate has no such simple form.
     """
+    current = _checked(current, neuron)
     if neuron.v_reset is None:
         raise ValueError("v_reset must be a number (hard reset) for this formula, got None")
     return 1 / first_spike_step(current, neuron)
@@ -98,7 +105,7 @@ def poisson_rate_interval(
     and standard error sqrt(p (1 - p) / T): Eq. (3.2) of the book.
 
     Args:
-        probability: Grey values p in [0, 1], any shape.
+        probability: Grey values p in [0, 1], any shape; a tensor or NumPy array.
         n_steps: Number of steps T, at least 1.
         n_sigma: Half-width in standard errors.
 
@@ -106,16 +113,11 @@ def poisson_rate_interval(
         Lower and upper end, in the shape of ``probability``, cut to [0, 1].
 
     Raises:
-        ValueError: A probability lies outside [0, 1], ``n_steps`` is below 1 or
-            ``n_sigma`` below 0.
+        ValueError: A probability lies outside [0, 1], ``n_steps`` is no whole number of
+            at least 1, or ``n_sigma`` no number of at least 0.
     """
-    if n_steps < 1:
-        raise ValueError(f"n_steps must be at least 1, got {n_steps}")
-    if not n_sigma >= 0:
-        raise ValueError(f"n_sigma must be at least 0, got {n_sigma}")
-    if not ((probability >= 0) & (probability <= 1)).all():
-        raise ValueError(
-            f"probability must lie in [0, 1], got {probability.min():.4g}..{probability.max():.4g}"
-        )
+    n_steps = whole_number("n_steps", n_steps, least=1)
+    n_sigma = number("n_sigma", n_sigma, least=0)
+    probability = grey_tensor("probability", probability)
     spread = n_sigma * (probability * (1 - probability) / n_steps).sqrt()
     return (probability - spread).clamp(min=0), (probability + spread).clamp(max=1)

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snnlib.checks import number as checked_number
+from snnlib.checks import whole_number
 from snnlib.metrics import Epoch, EpochMetrics, History
 from snnlib.readout import predict
 
@@ -87,7 +89,7 @@ def train_epoch(
         scaler: Only needed with float16; see ``torch.amp.GradScaler``.
         autocast: Precision of the forward pass, say
             ``torch.autocast("cuda", torch.bfloat16)``; the loss is in float32.
-        max_grad_norm: Shorten longer gradients to this norm; off if left out.
+        max_grad_norm: Shorten longer gradients to this norm, above 0; off if left out.
         after_backward: Called with ``network`` once its gradients are there, say to
             add those of other processes.
 
@@ -98,6 +100,8 @@ def train_epoch(
         FloatingPointError: The mean loss is not a finite number.
         ValueError: ``batches`` is empty.
     """
+    if max_grad_norm is not None:
+        max_grad_norm = checked_number("max_grad_norm", max_grad_norm, above=0)
     network.train()
     tally = _Tally()
     for images, labels in batches:
@@ -204,8 +208,11 @@ def fit(
         The history, one :class:`Epoch` per epoch, numbered from 1.
 
     Raises:
-        ValueError: ``start_epoch`` does not fit ``n_epochs`` or ``history``.
+        ValueError: ``n_epochs`` or ``start_epoch`` is no whole number of at least 0, or
+            ``start_epoch`` does not fit ``n_epochs`` or ``history``.
     """
+    n_epochs = whole_number("n_epochs", n_epochs, least=0)
+    start_epoch = whole_number("start_epoch", start_epoch, least=0)
     history = History() if history is None else history
     if start_epoch != len(history) or start_epoch > n_epochs:
         raise ValueError(
