@@ -25,6 +25,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 
+from snnlib.bench_results import FIGURES
+from snnlib.places import check_writable, named_path, write_whole
+
 Step = Callable[[], object]
 PACKAGES = ("torch", "spikingjelly", "snntorch", "norse", "sinabs", "numba", "numpy")
 
@@ -164,9 +167,16 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", help="rows whose name contains this")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--json", help="where to write the figures")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.json is not None:
+        try:
+            options.json = named_path("--json", options.json)
+            check_writable("--json", options.json, FIGURES)
+        except ValueError as error:
+            parser.error(str(error))
+    return options
 
 
 def report(rows: list[dict[str, Any]], details: dict[str, Any], path: Path | None) -> None:
@@ -174,7 +184,8 @@ def report(rows: list[dict[str, Any]], details: dict[str, Any], path: Path | Non
     print(markdown(rows))
     if path is not None:
         data = {"machine": machine(), "rows": rows, "details": details}
-        path.write_text(json.dumps(data, indent=1) + "\n")
+        text = json.dumps(data, indent=1) + "\n"
+        write_whole(path, lambda name: Path(name).write_text(text, encoding="utf-8"))
 
 
 def one_thread() -> None:

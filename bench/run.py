@@ -15,7 +15,8 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from snnlib.bench_results import bench_from, bench_path
+from snnlib.bench_results import FIGURES, bench_from, bench_path
+from snnlib.places import check_writable, named_path, write_whole
 
 SCRIPTS = ("bench_fc.py", "bench_csnn.py")
 
@@ -23,9 +24,10 @@ SCRIPTS = ("bench_fc.py", "bench_csnn.py")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="where to write the figures of both networks")
+    parser.add_argument("--json", help="where to write the figures of both networks")
     parser.add_argument("--keep", action="store_true", help=f"write {bench_path().name} too")
     options = parser.parse_args()
+    targets = places(options.json, options.keep)
     parts = []
     with tempfile.TemporaryDirectory() as folder:
         for script in SCRIPTS:
@@ -42,10 +44,21 @@ def main() -> None:
         "details": {what: race for part in parts for what, race in part["details"].items()},
     }
     bench_from(whole)  # refuses what the book could not read
-    for path in [options.json, bench_path() if options.keep else None]:
-        if path is not None:
-            path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-            print(f"written: {path}")
+    text = json.dumps(whole, indent=1) + "\n"
+    for path in targets:
+        write_whole(path, lambda name: Path(name).write_text(text, encoding="utf-8"))
+        print(f"written: {path}")
+
+
+def places(chosen: str | None, keep: bool) -> list[Path]:
+    """Where the figures go; a file of another kind is refused before an hour of measuring."""
+    try:
+        found = [] if chosen is None else [named_path("--json", chosen)]
+        for path in found:
+            check_writable("--json", path, FIGURES)
+    except ValueError as error:
+        sys.exit(f"snnlib: {error}")
+    return [*found, *([bench_path()] if keep else [])]
 
 
 if __name__ == "__main__":

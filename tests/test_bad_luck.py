@@ -147,10 +147,11 @@ def test_a_disk_that_fills_up_within_a_line_leaves_the_ledger_whole(small, tmp_p
 
 def test_weights_that_do_not_fit_on_the_disk_leave_the_older_ones(tmp_path):
     path = tmp_path / "w.safetensors"
-    path.write_bytes(b"old")
+    save_weights(path, {"w": torch.ones(2)}, record_id="earlier")
+    before = contents(tmp_path)
     with files_of_at_most(1_000), pytest.raises(OSError, match="could not be written"):
         save_weights(path, {"w": torch.rand(10_000)})
-    assert contents(tmp_path) == {"w.safetensors": b"old"}
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("damage", ["another preset", "truncated", "pickle"])

@@ -124,9 +124,11 @@ def test_a_checkpoint_older_than_a_setting_had_its_default(tmp_path):
 
 def test_the_checkpoint_of_an_earlier_run_is_kept_under_another_name(tmp_path):
     place = tmp_path / "run.ckpt"
-    place.write_text("old")
     run_ff(replace(SMALL, epochs=1), checkpoint=place, **IMAGES)
-    assert (tmp_path / "run.ckpt.old").read_text() == "old"
+    before = place.read_bytes()
+    run_ff(replace(SMALL, epochs=1, seed=7), checkpoint=place, **IMAGES)
+    assert (tmp_path / "run.ckpt.old").read_bytes() == before
+    assert load_checkpoint(place)["settings"]["seed"] == 7
 
 
 @pytest.mark.parametrize("config", [replace(SMALL, epochs=1, averaging=0.5), TOY_ROW])

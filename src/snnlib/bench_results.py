@@ -13,6 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from snnlib.places import Kind, named_path
+
 
 @dataclass(frozen=True)
 class Row:
@@ -77,13 +79,24 @@ def read_bench(path: str | os.PathLike[str] | None = None) -> Bench:
     Raises:
         ValueError: The file is missing or damaged; the sentence names file and field.
     """
-    target = bench_path() if path is None else Path(path)
+    target = bench_path() if path is None else named_path("path", path)
     if not target.exists():
         raise ValueError(f"there is no {target.name}: 'snnlib bench --keep' measures and writes it")
     try:
         return bench_from(json.loads(target.read_text(encoding="utf-8")))
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{target.name} cannot be used: {error}") from error
+
+
+def _is_bench(path: Path) -> bool:
+    try:
+        read_bench(path)
+    except ValueError:
+        return False
+    return True
+
+
+FIGURES = Kind("figures of snnlib bench", _is_bench)
 
 
 def bench_from(data: dict[str, Any]) -> Bench:

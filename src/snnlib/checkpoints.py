@@ -5,10 +5,8 @@ when it is complete.
 """
 
 import os
-import secrets
-import tempfile
 import warnings
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +15,54 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from snnlib.places import (
+    Address,
+    Kind,
+    check_apart,
+    check_writable,
+    named_path,
+    older_name,
+    real_path,
+    refuse_other_file,
+    write_whole,
+)
+
 FORMAT = "snnlib checkpoint 1"
 
-Address = str | os.PathLike[str]
 
-
-def check_writable(flag: str, file: Path) -> None:
-    """Refuse a place that cannot be written to, before the training and not after it.
+def check_run_files(
+    checkpoint: Address | None,
+    weights: Address | None,
+    resume: Address | None = None,
+    *,
+    names: tuple[str, str] = ("checkpoint", "weights"),
+) -> tuple[Path | None, Path | None, Path | None]:
+    """The files of a run as paths; what must not be overwritten is refused before anything is.
 
     Args:
-        flag: What the place was asked for with, say ``--ledger``.
-        file: To be written later; made by nobody here, and left as it is if it is there.
+        checkpoint: Where the state will be stored.
+        weights: Where the weights will be kept.
+        resume: The checkpoint to go on from; only read.
+        names: What the first two were asked for with.
 
     Raises:
-        ValueError: Its folder cannot be made or written to, or the file cannot be opened.
+        ValueError: A place cannot be written to, holds a file that is not ours, or two
+            of them are one.
     """
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=file.parent):
-            pass
-        if file.exists():
-            file.open("r+b").close()
-    except OSError as error:
-        raise ValueError(f"{flag} must name a place that can be written to, got {file}") from error
+    first, second = names
+    state = None if checkpoint is None else named_path(first, checkpoint)
+    kept = None if weights is None else named_path(second, weights)
+    source = None if resume is None else named_path("resume", resume)
+    olds = [None if path is None else older_name(path) for path in (state, kept)]
+    check_apart({"checkpoint": state, "weights": kept})
+    check_apart({"the older checkpoint": olds[0], "weights": kept})
+    check_apart({"checkpoint": state, "the older weights": olds[1]})
+    for name, kind, path in ((first, CHECKPOINT, state), (second, WEIGHTS, kept)):
+        if path is not None:
+            check_writable(name, path, kind)
+            if path.exists() and not _is_same(path, source):
+                check_writable(name, older_name(path), kind)
+    return state, kept, source
 
 
 def save_checkpoint(path: Address, state: Mapping[str, Any]) -> None:
@@ -47,8 +70,11 @@ def save_checkpoint(path: Address, state: Mapping[str, Any]) -> None:
 
     Raises:
         OSError: The file cannot be written; an earlier checkpoint survives.
+        ValueError: A file that is no checkpoint of snnlib is there; it stays.
     """
-    _replace(path, lambda temporary: torch.save({**state, "format": FORMAT}, temporary))
+    target = named_path("path", path)
+    refuse_other_file("path", target, CHECKPOINT)
+    write_whole(target, lambda name: torch.save({**state, "format": FORMAT}, name))
 
 
 def load_checkpoint(path: Address) -> dict[str, Any]:
@@ -58,37 +84,66 @@ def load_checkpoint(path: Address) -> dict[str, Any]:
         FileNotFoundError: There is no such file.
         ValueError: The file is truncated, a pickle, or something else altogether.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint at {os.fspath(path)}")
+    source = named_path("path", path)
+    if not source.is_file():
+        raise FileNotFoundError(f"no checkpoint at {source}")
+    return _read_checkpoint(source)
+
+
+def _read_checkpoint(path: Path, *, look_only: bool = False) -> dict[str, Any]:
+    """Tensors and values; to look only, tensors stay in the file until they are asked for."""
     try:
         with warnings.catch_warnings():  # of strange files; the sentence below says it all
             warnings.simplefilter("ignore")
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=look_only)
     except Exception as error:  # torch raises half a dozen types for damaged files
         raise ValueError(
-            f"{os.fspath(path)} is damaged or no checkpoint of snnlib; nothing was changed"
+            f"{path} is damaged or no checkpoint of snnlib; nothing was changed"
         ) from error
     if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
-        raise ValueError(f"{os.fspath(path)} is no checkpoint of snnlib; nothing was changed")
+        raise ValueError(f"{path} is no checkpoint of snnlib; nothing was changed")
     return state
+
+
+def _is_checkpoint(path: Path) -> bool:
+    try:
+        _read_checkpoint(path, look_only=True)
+    except ValueError:
+        return False
+    return True
+
+
+CHECKPOINT = Kind("a checkpoint of snnlib", _is_checkpoint)
+
+
+def epochs_in(path: Path) -> int:
+    """How many finished epochs a file of ours holds; of another file nobody knows, so: none."""
+    try:
+        return len(load_checkpoint(path).get("history", ()))
+    except (FileNotFoundError, ValueError):
+        return 0
 
 
 def move_aside(checkpoint: Address, resume: Address | None) -> None:
     """Keep the checkpoint of an earlier run as ``NAME.old``, unless we go on from it.
 
     One that holds no finished epoch is not worth it: it would push out a better ``.old``.
+
+    Raises:
+        ValueError: A file of either name is no checkpoint of snnlib; both stay.
     """
-    path = Path(checkpoint)
-    if path.exists() and (resume is None or not path.samefile(resume)) and _has_epochs(path):
-        os.replace(path, f"{path}.old")
+    path = named_path("checkpoint", checkpoint)
+    source = None if resume is None else named_path("resume", resume)
+    if not path.exists() or _is_same(path, source):
+        return
+    refuse_other_file("checkpoint", path, CHECKPOINT)
+    if path.stat().st_size and _read_checkpoint(path, look_only=True).get("history", True):
+        refuse_other_file("checkpoint", older_name(path), CHECKPOINT)
+        os.replace(real_path(path), older_name(path))
 
 
-def _has_epochs(path: Path) -> bool:
-    """Whether a checkpoint holds a finished epoch; of another file nobody knows, so: yes."""
-    try:
-        return bool(load_checkpoint(path).get("history", True))
-    except ValueError:
-        return True
+def _is_same(path: Path, other: Path | None) -> bool:
+    return other is not None and other.exists() and path.exists() and path.samefile(other)
 
 
 def refuse_other_settings(
@@ -108,7 +163,12 @@ def refuse_other_settings(
 
 
 def save_weights(
-    path: Address, weights: Mapping[str, Tensor], *, record_id: str = "", half: bool = False
+    path: Address,
+    weights: Mapping[str, Tensor],
+    *,
+    record_id: str = "",
+    half: bool = False,
+    keep_old: bool = True,
 ) -> None:
     """Keep the weights of a network as safetensors.
 
@@ -117,13 +177,44 @@ def save_weights(
         weights: ``network.state_dict()``.
         record_id: The run they come from; stored in the file.
         half: Store floating-point tensors in float16, half the size.
+        keep_old: Keep weights of another run that are there as ``NAME.old``.
+
+    Raises:
+        OSError: The file cannot be written; an earlier one survives.
+        ValueError: A file that this function did not write is there; it stays.
     """
+    target = named_path("path", path)
+    refuse_other_file("path", target, WEIGHTS)
+    keep_old = keep_old and _record_in(target) not in (None, record_id)
+    if keep_old:
+        refuse_other_file("path", older_name(target), WEIGHTS)
     tensors = {}
     for name, tensor in weights.items():
         shrink = half and tensor.is_floating_point()
         kept = tensor.detach().cpu().to(torch.float16 if shrink else tensor.dtype)
         tensors[name] = kept.clone(memory_format=torch.contiguous_format)
-    _replace(path, lambda name: save_file(tensors, name, metadata={"record_id": record_id}))
+
+    def write(name: str) -> None:
+        try:
+            save_file(tensors, name, metadata={"record_id": record_id})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+    write_whole(target, write, keep_old=keep_old)
+
+
+def _record_in(path: Path) -> str | None:
+    """The record that a file of weights names, perhaps an empty one; ``None`` if it is not ours."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return (stored.metadata() or {}).get("record_id")
+    except (SafetensorError, OSError):
+        return None
+
+
+WEIGHTS = Kind("weights of snnlib", lambda path: _record_in(path) is not None)
 
 
 def load_weights(path: Address) -> tuple[dict[str, Tensor], str]:
@@ -133,34 +224,14 @@ def load_weights(path: Address) -> tuple[dict[str, Tensor], str]:
         FileNotFoundError: There is no such file.
         ValueError: The file is no safetensors file, or damaged.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no weights at {os.fspath(path)}")
+    source = named_path("path", path)
+    if not source.is_file():
+        raise FileNotFoundError(f"no weights at {source}")
     try:
-        with safe_open(path, framework="pt") as stored:
+        with safe_open(source, framework="pt") as stored:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
             record_id = (stored.metadata() or {}).get("record_id", "")
     except SafetensorError as error:
-        raise ValueError(f"{os.fspath(path)} is damaged or no safetensors file") from error
+        raise ValueError(f"{source} is damaged or no safetensors file") from error
     widen = {torch.float16: torch.float32}
     return {name: t.to(widen.get(t.dtype, t.dtype)) for name, t in tensors.items()}, record_id
-
-
-def _replace(path: Address, write: Callable[[str], object]) -> None:
-    """Write beside the target, then rename: readers see the old file or the new one."""
-    target = Path(path)
-    temporary = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        write(str(temporary))
-        temporary.chmod(mode)  # safetensors shuts out everybody else
-        with open(temporary, "rb+") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
-    except (OSError, RuntimeError, SafetensorError) as error:  # each tells a full disk its way
-        reason = getattr(error, "strerror", None) or "is the disk full?"
-        kept = "the older file of that name is kept" if target.exists() else "no file was begun"
-        raise OSError(f"{target} could not be written ({reason}); {kept}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 import snnlib
 from snnlib.claims import CLAIMS
-from snnlib.flags import make_parser, with_flags
+from snnlib.flags import make_parser, name_places, with_flags
 from snnlib.stopping import INTERRUPTED, TERMINATED, Terminated, exit_code, sigterm_as_ctrl_c
 
 __all__ = ["INTERRUPTED", "TERMINATED", "Terminated", "main"]
@@ -35,6 +35,7 @@ def main(words: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else list(words)
     options = make_parser().parse_args(words)
     try:
+        name_places(options)
         with sigterm_as_ctrl_c():
             return COMMANDS[options.command](options, words)
     except KeyboardInterrupt as stop:
@@ -84,8 +85,6 @@ def train(options: argparse.Namespace, words: Sequence[str]) -> int:
     config = with_flags(find_preset(options.preset), options)
     if options.j is not None and _speaks():
         print("-j is not needed: the images are in memory, no worker processes load them")
-    if options.data_dir:
-        os.environ["SNNLIB_CACHE"] = options.data_dir
     checkpoint = _checkpoint_of(config, options.out_dir)
     resume = checkpoint if options.go_on and checkpoint.exists() else options.resume
     ledger = Path(options.ledger or Path(options.out_dir) / "ledger.jsonl")
@@ -117,13 +116,17 @@ def reproduce(options: argparse.Namespace, words: Sequence[str]) -> int:
     missing = [with_flags(run, options) for run in runs if not is_recorded(run, records)]
     hint = "" if missing else "; to run them once more name another file with --ledger"
     print(f"{len(runs) - len(missing)} of {len(runs)} runs are recorded already{hint}", flush=True)
+    for config in missing:
+        _check_places(config, options, _checkpoint_of(config, options.out_dir), ledger)
+    not_ours = {_checkpoint_of(c, options.out_dir) for c in missing if _is_finished(c, options)}
     try:
         if options.jobs != 1:
-            return _run_side_by_side(missing, options, ledger)
+            return _run_side_by_side(missing, options, ledger, not_ours)
         for config in missing:
             checkpoint = _checkpoint_of(config, options.out_dir)
             _run_and_record(config, options, checkpoint if checkpoint.exists() else None, ledger)
-            checkpoint.unlink(missing_ok=True)
+            if checkpoint not in not_ours:
+                checkpoint.unlink(missing_ok=True)
     except KeyboardInterrupt as stop:
         _say_how_to_go_on("The same command goes on", words)
         return exit_code(stop)
@@ -151,7 +154,7 @@ def bench(options: argparse.Namespace, words: Sequence[str]) -> int:
     if not script.exists():
         raise ValueError(f"the benchmarks live in a source checkout; there is no {script}")
     given = ["--rounds", str(options.rounds), *(["--keep"] if options.keep else [])]
-    given += ["--json", options.json] if options.json else []
+    given += ["--json", options.json] if options.json is not None else []
     return subprocess.run([sys.executable, str(script), *given, *options.words]).returncode
 
 
@@ -168,7 +171,6 @@ def _run_and_record(
     config: Any, options: argparse.Namespace, resume: str | Path | None, ledger: Path
 ) -> None:
     """Run, print a line per epoch, and add the record to a ledger."""
-    from snnlib.checkpoints import check_writable
     from snnlib.distributed import joined
     from snnlib.environment import keep_freed_memory
     from snnlib.experiments import run_experiment
@@ -180,17 +182,19 @@ def _run_and_record(
         print(f"{config.name}: {config.question}{begun}", flush=True)
     checkpoint = _checkpoint_of(config, options.out_dir)
     if _speaks():  # the others write nothing, and have no voice to refuse with
-        check_writable("--out-dir", checkpoint)
-        check_writable("--ledger", ledger)
+        _check_places(config, options, resume, ledger)
     with joined(config.device) as group:
+        with group.all_or_none():
+            images = _images_of(config, getattr(options, "data_dir", None))
         record = run_experiment(
             config,
             resume=resume,
             checkpoint=checkpoint,
-            weights=checkpoint.with_suffix(".safetensors") if options.save_model else None,
+            weights=_weights_of(checkpoint, options),
             on_epoch_end=_reporter(config, getattr(options, "tensorboard", None)),
             progress=_progress_bar if sys.stderr.isatty() else None,
             group=group,
+            **images,
         )
     if not group.leads:
         return
@@ -199,7 +203,30 @@ def _run_and_record(
     print(f"recorded as {record.id} in {ledger}", flush=True)
 
 
-def _run_side_by_side(missing: Sequence[Any], options: argparse.Namespace, ledger: Path) -> int:
+def _check_places(config: Any, options: argparse.Namespace, resume: Any, ledger: Path) -> None:
+    """Refuse, before the training, whatever could not be written or would be overwritten."""
+    from snnlib.checkpoints import check_run_files
+    from snnlib.places import check_apart, check_writable
+    from snnlib.records import LEDGER
+
+    checkpoint = _checkpoint_of(config, options.out_dir)
+    weights = _weights_of(checkpoint, options)
+    check_run_files(checkpoint, weights, resume, names=("--out-dir", "--out-dir"))
+    check_writable("--ledger", ledger, LEDGER)
+    check_apart({"--ledger": ledger, "the checkpoint": checkpoint, "the weights": weights})
+
+
+def _images_of(config: Any, data_dir: str | None) -> dict[str, Any]:
+    """The images of ``--data-dir``, as arguments of a run; none without it."""
+    from snnlib.data import read_both
+
+    limits = [getattr(config, name, None) for name in ("limit", "test_limit")]
+    return {} if data_dir is None else read_both(Path(data_dir), "--data-dir", *limits)
+
+
+def _run_side_by_side(
+    missing: Sequence[Any], options: argparse.Namespace, ledger: Path, not_ours: set[Path]
+) -> int:
     """Each run in a process of its own, with its share of the processor cores."""
     from snnlib.side_by_side import run_side_by_side
 
@@ -209,19 +236,34 @@ def _run_side_by_side(missing: Sequence[Any], options: argparse.Namespace, ledge
         words += ["--protocol", config.protocol] if hasattr(config, "protocol") else []
         return [*words, "--save-model"] if options.save_model else words
 
-    checkpoints = [_checkpoint_of(config, options.out_dir) for config in missing]
-    place = {checkpoint.stem: checkpoint for checkpoint in checkpoints}
+    place = {path.stem: path for path in (_checkpoint_of(c, options.out_dir) for c in missing)}
+
+    def clear(name: str) -> None:
+        if place[name] not in not_ours:
+            place[name].unlink(missing_ok=True)
+
     return run_side_by_side(
         dict(zip(place, map(words, missing), strict=True)),
         options.jobs,
         tell=lambda line: print(line, flush=True),
-        finished=lambda name: place[name].unlink(missing_ok=True),
+        finished=clear,
     )
 
 
 def _checkpoint_of(config: Any, out_dir: str) -> Path:
     protocol = getattr(config, "protocol", "own")
     return Path(out_dir) / f"{config.name}-{protocol}-s{config.seed}.ckpt"
+
+
+def _weights_of(checkpoint: Path, options: argparse.Namespace) -> Path | None:
+    return checkpoint.with_suffix(".safetensors") if options.save_model else None
+
+
+def _is_finished(config: Any, options: argparse.Namespace) -> bool:
+    """Whether a finished run of the user lies where ours would; it is read, not cleared away."""
+    from snnlib.checkpoints import epochs_in
+
+    return epochs_in(_checkpoint_of(config, options.out_dir)) >= getattr(config, "n_epochs", 1)
 
 
 def _age(file: Path) -> int | None:

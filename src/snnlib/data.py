@@ -4,13 +4,17 @@ The four original files travel inside the package, xz-compressed (licence:
 ``mnist/LICENSE``). The first call unpacks them, checked against the SHA-256 of
 the originals, into the user's cache in torchvision's own layout; nothing is
 ever downloaded.
+
+That cache is ours, and what is damaged there is repaired without a word. A folder
+that the user names, be it by ``root`` or by ``SNNLIB_CACHE``, is the user's: what is
+missing there is added, and another file under one of the four names, such as
+Fashion-MNIST, is refused and stays.
 """
 
 import hashlib
 import logging
 import lzma
 import os
-import tempfile
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
@@ -30,6 +34,7 @@ from snnlib.checks import (
     whole_number,
     yes_or_no,
 )
+from snnlib.places import named_path, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +180,8 @@ def load_mnist(
     Args:
         train: The training set, or the test set.
         root: Folder that holds (or shall hold) torchvision's ``MNIST/raw``; the
-            user's cache if left out. ``SNNLIB_CACHE`` moves that cache.
+            user's cache if left out. ``SNNLIB_CACHE`` names another folder for that.
+            In a folder that is named, files are added but never overwritten.
         limit: Take only so many images, the ten classes as equal in number as
             possible, always the same ones.
 
@@ -184,27 +190,51 @@ def load_mnist(
 
     Raises:
         ValueError: ``limit`` is no whole number in 1..N, ``train`` is neither True nor
-            False, or ``root`` is no path.
-        OSError: The cache cannot be written; the message names the folder.
+            False, ``root`` is no path, or a folder that was named holds another file
+            where MNIST should be.
+        OSError: The folder cannot be written; the message names it.
     """
     train = yes_or_no("train", train)
     if limit is not None:
         limit = whole_number("limit", limit, 1, 60_000 if train else 10_000)
     if root is not None:
-        instance("root", root, str, os.PathLike)
-    from torchvision.datasets import MNIST  # here: it takes seconds, and not all need images
+        return read_mnist(named_path("root", root, folder=True), "root", train=train, limit=limit)
+    name = "SNNLIB_CACHE" if os.environ.get("SNNLIB_CACHE") else None
+    return read_mnist(cache_folder(), name, train=train, limit=limit)
 
-    folder = cache_folder() if root is None else Path(root)
-    for name in SHA256:
-        _ensure_unpacked(folder / "MNIST" / "raw" / name)
-    stored = MNIST(folder, train=train, download=False)
-    part = "training" if train else "test"
+
+def read_mnist(
+    folder: Path, name: str | None, *, train: bool, limit: int | None = None
+) -> ImageSet:
+    """As :func:`load_mnist`, from ``folder``; ``name`` is what the user named it with, if so."""
+    part, word = ("train", "training") if train else ("t10k", "test")
+    raw = folder / "MNIST" / "raw"
+    paths = [raw / f"{part}-{rest}" for rest in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+    found = [_original(path) for path in paths]
+    if name is not None and None in found:
+        _refuse_other_images(name, raw)
+    pixels, labels = (
+        _ensure_unpacked(path) if content is None else content
+        for path, content in zip(paths, found, strict=True)
+    )
+    # What the SHA-256 promises: a head of 16 or 8 bytes, and a byte per pixel or label.
+    grey = torch.frombuffer(bytearray(pixels), dtype=torch.uint8, offset=16)
     whole = ImageSet(
-        images=stored.data.unsqueeze(1).float() / 255,
-        labels=stored.targets.long(),
-        source=f"MNIST {part} set, original files, SHA-256 verified",
+        images=grey.view(-1, 1, 28, 28).float() / 255,
+        labels=torch.frombuffer(bytearray(labels), dtype=torch.uint8, offset=8).long(),
+        source=f"MNIST {word} set, original files, SHA-256 verified",
     )
     return whole if limit is None else whole.subset(_balanced_indices(whole.labels, limit))
+
+
+def read_both(
+    folder: Path, name: str, limit: int | None, test_limit: int | None
+) -> dict[str, ImageSet]:
+    """Both sets of a folder that the user named with ``name``, as the arguments of a run."""
+    return {
+        "training_images": read_mnist(folder, name, train=True, limit=limit),
+        "test_images": read_mnist(folder, name, train=False, limit=test_limit),
+    }
 
 
 def split_validation(
@@ -232,11 +262,18 @@ def split_validation(
 
 
 def cache_folder() -> Path:
-    """Where MNIST is unpacked: ``SNNLIB_CACHE``, else the user's cache folder."""
+    """Where MNIST is unpacked: ``SNNLIB_CACHE``, else the user's cache folder.
+
+    Raises:
+        OSError: The system knows no home folder of this user.
+    """
     if chosen := os.environ.get("SNNLIB_CACHE"):
-        return Path(chosen)
+        return named_path("SNNLIB_CACHE", chosen, folder=True)
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else Path.home() / ".cache") / "snnlib"
+    try:
+        return (Path(base).expanduser() if base else Path.home() / ".cache") / "snnlib"
+    except RuntimeError as error:
+        raise OSError("there is no home folder to keep MNIST in; set SNNLIB_CACHE") from error
 
 
 def _balanced_indices(labels: Tensor, limit: int) -> Tensor:
@@ -249,10 +286,34 @@ def _balanced_indices(labels: Tensor, limit: int) -> Tensor:
     return rank.argsort(stable=True)[:limit].sort().values
 
 
-def _ensure_unpacked(path: Path) -> None:
+def _original(path: Path) -> bytes | None:
+    """The content of a file if it is the verified original, else ``None``."""
+    try:
+        content = path.read_bytes() if path.is_file() else b""
+    except OSError:
+        return None
+    return content if _sha256(content) == SHA256[path.name] else None
+
+
+def _refuse_other_images(name: str, raw: Path) -> None:
+    """Refuse a folder of the user that holds something else under one of the four names.
+
+    All four are looked at before one is added: half MNIST and half another set would
+    be worse than either.
+    """
+    for path in map(raw.joinpath, SHA256):
+        if os.path.lexists(path) and _original(path) is None:
+            raise ValueError(
+                f"{name} must hold the original MNIST or room for it, got {path}, which is "
+                f"another data set or damaged; nothing was changed; name another folder, or "
+                f"leave {name} out for the cache of snnlib itself"
+            )
+
+
+def _ensure_unpacked(path: Path) -> bytes:
     """Make ``path`` hold the verified original; rebuild it when damaged or missing."""
-    if path.exists() and _sha256(path.read_bytes()) == SHA256[path.name]:
-        return
+    if (known := _original(path)) is not None:
+        return known
     packed = resources.files("snnlib").joinpath("mnist", path.name + ".xz").read_bytes()
     try:
         content = lzma.decompress(packed)
@@ -261,26 +322,14 @@ def _ensure_unpacked(path: Path) -> None:
     if _sha256(content) != SHA256[path.name]:
         raise OSError(f"the packaged file {path.name}.xz is damaged; reinstall snnlib")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, content)
+        write_whole(path, lambda name: Path(name).write_bytes(content))
     except OSError as error:
         raise OSError(
             f"root must be a folder that can be written, got {path.parent} ({error}); "
             f"pass another root or set SNNLIB_CACHE"
         ) from error
     logger.info("unpacked and verified %s", path)
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the target, then rename: readers see the whole file or none."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    return content
 
 
 def _sha256(content: bytes) -> str:

@@ -224,6 +224,7 @@ def _mnist() -> tuple[bool, str]:
     try:
         from snnlib.data import load_mnist
 
+        load_mnist(train=True)
         images = load_mnist(train=False)
     except Exception as error:
         return False, f"MNIST: {str(error).splitlines()[0]}"

@@ -14,6 +14,7 @@ from typing import Any
 from snnlib.anytime import reading_of
 from snnlib.assembly import Progress, Run, prepare_run, stream_seed
 from snnlib.checkpoints import (
+    check_run_files,
     load_checkpoint,
     move_aside,
     refuse_other_settings,
@@ -54,7 +55,8 @@ def run_experiment(
         resume: A checkpoint of the same settings to go on from.
         checkpoint: Where to store the state after every epoch. A file that is
             there already, of another run, is kept as ``NAME.old``.
-        weights: Where to keep the weights of the reported epoch (safetensors).
+        weights: Where to keep the weights of the reported epoch (safetensors);
+            those of another run are kept as ``NAME.old``, too.
         on_epoch_end: Called after each epoch, say to print a line.
         progress: Wraps the training batches of epoch n, say in a progress bar.
         training_images: Used in place of the MNIST training set.
@@ -67,7 +69,8 @@ def run_experiment(
         The record of the run, not yet written anywhere.
 
     Raises:
-        ValueError: ``resume`` is damaged or of other settings; nothing is written.
+        ValueError: ``resume`` is damaged or of other settings, or a file that is not
+            ours stands where one would be written; nothing is written.
             Or the settings do not fit ``group``.
     """
     if not isinstance(config, ExperimentConfig):
@@ -88,6 +91,7 @@ def run_experiment(
     if not group.leads:  # it computes with the others and keeps quiet
         resume = checkpoint = weights = on_epoch_end = progress = None
     with group.all_or_none():
+        checkpoint, weights, resume = check_run_files(checkpoint, weights, resume)
         run = prepare_run(config, training_images, test_images, progress, group)
         state = None if resume is None else _read_state(config, resume)
     _restore(run, group.from_leader(state))

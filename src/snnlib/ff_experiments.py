@@ -11,6 +11,7 @@ from torch import nn
 from snnlib import environment
 from snnlib.checkpoints import (
     Address,
+    check_run_files,
     load_checkpoint,
     move_aside,
     refuse_other_settings,
@@ -59,6 +60,7 @@ def run_ff(
         the hits on 1,000 training images and on the validation images, all
         layers judging. Without a look at the test set the result is validation's.
     """
+    checkpoint, weights, resume = check_run_files(checkpoint, weights, resume)
     training, validation, test = load_sets(config, training_images, test_images)
     sample = training.subset(torch.arange(min(1000, len(training))))
     run, history = prepare_ff(config, len(training)), History()
@@ -154,6 +156,7 @@ def run_post(
     The record's extras hold the hits among the training images (at most 1,000)
     and among the first 64 test images, which is all that the post looked at.
     """
+    _, weights, _ = check_run_files(None, weights)
     pick = torch.Generator().manual_seed(config.seed)
     whole = training_images or load_mnist(train=True)
     test = test_images or load_mnist(train=False)

@@ -1,6 +1,7 @@
 """The flags of the command line and the settings they stand for."""
 
 import argparse
+import os
 import textwrap
 from dataclasses import fields, replace
 from typing import Any
@@ -9,6 +10,7 @@ import snnlib
 from snnlib.checks import yes_or_no
 from snnlib.claims import CLAIMS
 from snnlib.ff_presets import FF_PRESETS
+from snnlib.places import named_path
 from snnlib.presets import CHOICES, PRESETS
 
 # Setting, spellings (those of the posts among them), type, help.
@@ -29,6 +31,16 @@ _SETTINGS: list[tuple[str, tuple[str, ...], Any, str]] = [
     ("limit", ("--limit",), int, "use only so many training images"),
     ("test_limit", ("--test-limit",), int, "use only so many test images"),
     ("max_grad_norm", ("--max-grad-norm",), float, "shorten longer gradients to this"),
+]
+
+# Where the user names a place: option, its usual spelling, whether it is a folder.
+_PLACES = [
+    ("out_dir", "--out-dir", True),
+    ("data_dir", "--data-dir", True),
+    ("tensorboard", "--tensorboard", True),
+    ("ledger", "--ledger", False),
+    ("resume", "-resume", False),
+    ("json", "--json", False),
 ]
 
 _TRAIN_HELP = """\
@@ -93,7 +105,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         command.add_argument(*spellings, dest=name, help=help_text, **limited)
     command.add_argument("-amp", "--amp", action="store_true", help="forward pass in bfloat16")
     command.add_argument("-j", type=int, help="accepted for old habits; does nothing")
-    command.add_argument("-data-dir", "--data-dir", help="where MNIST is unpacked")
+    command.add_argument("-data-dir", "--data-dir", help="a folder with, or for, MNIST/raw")
     command.add_argument("-resume", "--resume", metavar="FILE", help="go on from a checkpoint")
     command.add_argument("--continue", dest="go_on", action="store_true", help="resume if possible")
     command.add_argument("--tensorboard", metavar="DIR", help="write curves for TensorBoard")
@@ -140,3 +152,11 @@ def with_flags(config: Any, options: argparse.Namespace) -> Any:
         offer = ", ".join(flag for name, flag in flags.items() if name in known)
         raise ValueError(f"preset {config.name!r} cannot be told {told}; it takes {offer}")
     return replace(config, **changes)
+
+
+def name_places(options: argparse.Namespace) -> None:
+    """Put the home folder for ``~`` in every path, and refuse what names no place."""
+    for option, flag, is_folder in _PLACES:
+        value = getattr(options, option, None)
+        if isinstance(value, str) and "://" not in value:  # TensorBoard knows such stores
+            setattr(options, option, os.fspath(named_path(flag, value, folder=is_folder)))

@@ -11,9 +11,11 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snnlib.places import Kind, named_path, refuse_other_file
 from snnlib.run_record import PROTOCOLS, SCHEMA_VERSION, Result, RunRecord
 
 if TYPE_CHECKING:
@@ -77,8 +79,10 @@ def append_record(record: RunRecord, path: str | os.PathLike[str] | None = None)
     Raises:
         OSError: The file cannot be written, or the disk is full; earlier lines
             are untouched.
+        ValueError: The file holds something, but no record; it stays as it is.
     """
-    target = ledger_path() if path is None else Path(path)
+    target = ledger_path() if path is None else named_path("path", path)
+    refuse_other_file("path", target, LEDGER)
     target.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(record.to_dict(), ensure_ascii=False, allow_nan=False) + "\n"
     with _locked_for_appending(target) as handle:
@@ -107,7 +111,7 @@ def read_ledger(path: str | os.PathLike[str] | None = None) -> list[RunRecord]:
         The records in the order of their lines. A damaged line is left out and
         reported as a :class:`LedgerWarning` with its number. No file, no records.
     """
-    target = ledger_path() if path is None else Path(path)
+    target = ledger_path() if path is None else named_path("path", path)
     if not target.exists():
         return []
     records = []
@@ -120,6 +124,27 @@ def read_ledger(path: str | os.PathLike[str] | None = None) -> list[RunRecord]:
             message = f"line {number} of {target.name} left out: {error}"
             warnings.warn(message, LedgerWarning, stacklevel=2)
     return records
+
+
+def _is_ledger(path: Path) -> bool:
+    """Whether one of the first lines is a record, of whatever version of snnlib."""
+    with path.open("rb") as stream:
+        lines = iter(lambda: stream.readline(_LONGEST), b"")
+        return any(map(_looks_like_a_record, islice(lines, 1000)))
+
+
+_LONGEST = 2**24  # bytes of a line; a record of ours takes some thousands
+
+
+def _looks_like_a_record(line: bytes) -> bool:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and {"id", "preset", "schema_version"} <= set(found)
+
+
+LEDGER = Kind("a ledger of snnlib", _is_ledger)
 
 
 def ledger_table(records: Iterable[RunRecord]) -> list[dict[str, str]]:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from snnlib.assembly import LOSSES, stream_seed
-from snnlib.checkpoints import load_weights, save_weights
+from snnlib.checkpoints import WEIGHTS, load_weights, save_weights
 from snnlib.data import ImageSet, load_mnist, make_loader
 from snnlib.engines import Noise, choose_engine, make_network, make_respond
+from snnlib.places import check_apart, check_writable, named_path
 from snnlib.presets import ExperimentConfig
 from snnlib.records import RunRecord, read_ledger
 from snnlib.reproduction import find
@@ -114,22 +115,25 @@ def keep_weights(
         folder: Where to keep it; the package if left out.
         ledger: Where the record is; the packaged ledger if left out.
         test_images: All 10,000 MNIST test images if left out.
-        overwrite: Replace weights of the same preset from another run.
+        overwrite: Replace weights of the same preset from another run; a file that
+            is no weights of ours stays in any case.
 
     Returns:
         The new file and what its weights reach on the test images.
 
     Raises:
         ValueError: The record is unknown or another than the file names, the file is
-            too large, the accuracy is not that of the record, or rounding to float16
-            changes it; nothing is written.
+            too large or would replace ``source``, the accuracy is not that of the record,
+            or rounding to float16 changes it; nothing is written.
     """
     weights, named = load_weights(source)
     if record_id and named and record_id != named:
         raise ValueError(f"{os.fspath(source)} is of record {named}, not {record_id}")
     record = _record(record_id or named, ledger)
-    place = weights_folder() if folder is None else Path(folder)
+    place = weights_folder() if folder is None else named_path("folder", folder, folder=True)
     target = place / f"{record.preset}.safetensors"
+    check_apart({"source": named_path("source", source), "the file kept": target})
+    check_writable("folder", target, WEIGHTS)
     if target.exists() and not overwrite:
         raise ValueError(f"weights of {record.preset!r} are kept already; overwrite to renew them")
     whole = measure(_network(weights, record, source), record, test_images)
@@ -140,7 +144,7 @@ def keep_weights(
         halved, _ = load_weights(small)
     kept = measure(_network(halved, record, source), record, test_images)
     _check_accuracy(record, whole, kept)
-    save_weights(target, weights, record_id=record.id, half=True)
+    save_weights(target, weights, record_id=record.id, half=True, keep_old=False)
     return target, kept
 
 

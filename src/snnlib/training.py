@@ -8,9 +8,11 @@ knows about encoders, time steps or engines:
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from snnlib.checks import number as checked_number
 from snnlib.checks import whole_number
 from snnlib.metrics import Epoch, EpochMetrics, History
+from snnlib.places import Address, check_writable, named_path
 from snnlib.readout import predict
 
 __all__ = [
@@ -233,17 +236,27 @@ def fit(
     return history
 
 
-def tensorboard_writer(log_dir: str) -> Callable[[Epoch], None]:
+def tensorboard_writer(log_dir: Address) -> Callable[[Epoch], None]:
     """Make an ``on_epoch_end`` callback that writes loss and accuracy for TensorBoard.
 
     Tags are ``training/loss``, ``training/accuracy``, ``test/accuracy`` and so on.
-    Look at them with ``tensorboard --logdir LOG_DIR``.
+    Look at them with ``tensorboard --logdir LOG_DIR``. The folder is made with the
+    first epoch; files are only added to it.
+
+    Raises:
+        ValueError: ``log_dir`` is no folder that can be written to.
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(log_dir)
+    place = os.fspath(log_dir)
+    if "://" not in place:  # a store that TensorBoard reaches by itself
+        place = str(named_path("log_dir", log_dir, folder=True))
+        check_writable("log_dir", Path(place) / "events.out.tfevents")
+    writers: list[SummaryWriter] = []
 
     def write(epoch: Epoch) -> None:
+        writer = writers[0] if writers else SummaryWriter(place)
+        writers[:] = [writer]
         for name in ("training", *epoch.evaluation):
             writer.add_scalar(f"{name}/loss", epoch[name].loss, epoch.number)
             writer.add_scalar(f"{name}/accuracy", epoch[name].accuracy, epoch.number)

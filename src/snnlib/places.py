@@ -1,0 +1,166 @@
+"""Files that a user names: what a path means, and what is never overwritten.
+
+A path means what it means elsewhere: ``~`` is the home folder, what is relative
+starts at the current folder, and a link is written through, not replaced. A file
+that we did not write is neither replaced nor added to: it is refused in one
+sentence, before anything is computed. An empty file holds nothing and may be used.
+"""
+
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from snnlib.checks import refuse
+
+Address = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file that we write: what it is called, and how one of ours is known."""
+
+    name: str
+    is_ours: Callable[[Path], bool]
+
+
+def named_path(name: str, value: object, *, folder: bool = False) -> Path:
+    """The file, or the folder, that a text, bytes or a path names; ``~`` is the home folder.
+
+    Raises:
+        ValueError: ``value`` is no path, is empty, or ends like a folder where a file
+            is asked for.
+    """
+    allowed = f"the name of a {'folder' if folder else 'file'}"
+    if not isinstance(value, str | bytes | os.PathLike):
+        refuse(name, allowed, value)
+    text = os.path.expanduser(os.fsdecode(value))
+    ends = tuple(end for end in (os.sep, os.altsep) if end)
+    if not text.strip() or "\0" in text or (text.endswith(ends) and not folder):
+        refuse(name, allowed, value)
+    return Path(text)
+
+
+def real_path(path: Path) -> Path:
+    """Where a path leads when all links are followed."""
+    return Path(os.path.realpath(path))
+
+
+def older_name(path: Path) -> Path:
+    """``NAME.old``, under which the file of an earlier run is kept; of a link, beside its target.
+
+    >>> older_name(Path("/runs/fc.ckpt")).name
+    'fc.ckpt.old'
+    """
+    target = real_path(path)
+    return target.with_name(f"{target.name}.old")
+
+
+def check_writable(name: str, file: Path, kind: Kind | None = None) -> None:
+    """Refuse a place that cannot be written to, or holds a file that we did not write.
+
+    To be called before the training and not after it; nothing is made or changed.
+
+    Args:
+        name: What the place was asked for with, say ``--ledger``.
+        file: To be written later.
+        kind: What may be there already; anything if left out.
+
+    Raises:
+        ValueError: The file or its folder cannot be made or written to, or it is
+            another kind of file.
+    """
+    try:
+        target = real_path(file)
+        if target.exists():
+            if not target.is_file():  # a folder, a device
+                raise IsADirectoryError(target)
+            target.open("r+b").close()
+        elif file.is_symlink() and not target.parent.is_dir():  # say a disk that is not there
+            raise FileNotFoundError(target.parent)
+        _try_beside(target)
+    except OSError as error:
+        raise ValueError(f"{name} must name a place that can be written to, got {file}") from error
+    if kind is not None:
+        refuse_other_file(name, file, kind)
+
+
+def refuse_other_file(name: str, file: Path, kind: Kind) -> None:
+    """Refuse a file that is there, holds something, and is not of our ``kind``.
+
+    Raises:
+        ValueError: The sentence names the file and the way out.
+    """
+    if not file.exists() or (file.is_file() and not file.stat().st_size):
+        return
+    if not file.is_file() or not kind.is_ours(file):
+        raise ValueError(
+            f"{name} must name a new file or {kind.name}, got {file}, which is damaged or "
+            f"something else; nothing was changed; name another file, or move that one away"
+        )
+
+
+def check_apart(places: Mapping[str, Path | None]) -> None:
+    """Refuse one file for two purposes.
+
+    Raises:
+        ValueError: Two of the named places are the same file.
+    """
+    seen: dict[Path, str] = {}
+    for name, path in places.items():
+        if path is None:
+            continue
+        other = seen.setdefault(real_path(path), name)
+        if other != name:
+            raise ValueError(f"{name} and {other} must name two files, got {path} for both")
+
+
+def write_whole(path: Path, write: Callable[[str], object], *, keep_old: bool = False) -> None:
+    """Write beside the target, then rename: readers see the old file or the new one.
+
+    Args:
+        path: Where; missing folders are made, a link is written through.
+        write: Given the name of the file to fill.
+        keep_old: Keep a file that is there as :func:`older_name`.
+
+    Raises:
+        OSError: The file cannot be written; an older one survives.
+    """
+    target = real_path(path)
+    temporary = _beside(target)
+    try:
+        if not path.is_symlink():
+            target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = (target if target.exists() else temporary).stat().st_mode & 0o777
+        write(str(temporary))
+        temporary.chmod(mode)  # safetensors shuts out everybody else
+        with open(temporary, "rb+") as stream:
+            os.fsync(stream.fileno())
+        if keep_old and target.exists():
+            os.replace(target, older_name(target))
+        os.replace(temporary, target)
+    except (OSError, RuntimeError) as error:  # each tells a full disk its way
+        reason = getattr(error, "strerror", None) or "is the disk full?"
+        kept = "the older file of that name is kept" if target.exists() else "no file was begun"
+        raise OSError(f"{path} could not be written ({reason}); {kept}") from error
+    finally:
+        if temporary.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f"{target.name}.{secrets.token_hex(4)}")
+
+
+def _try_beside(target: Path) -> None:
+    """Make what will be made, folders too, in a folder that vanishes at once."""
+    there = target.parent
+    while not there.exists():
+        there = there.parent
+    with tempfile.TemporaryDirectory(dir=there) as scratch:
+        trial = Path(scratch) / target.parent.relative_to(there) / _beside(target).name
+        trial.parent.mkdir(parents=True, exist_ok=True)
+        trial.touch()
