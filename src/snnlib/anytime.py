@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from snnlib.encoding import constant_encode
 from snnlib.engines import Noise, normalised, run_by_scan
+from snnlib.known_layers import check_countable, layers_of, time_begins_at
 from snnlib.presets import ExperimentConfig
 from snnlib.readout import predict
 
@@ -196,14 +197,19 @@ class _Tally:
         name, numbers = "input", Counter[str]()
         if spiking:
             self._count_spikes(name, x)
-        for layer in network.get_submodule("layers").children():
+        layers = layers_of(network)
+        check_countable(layers)
+        begin = time_begins_at(layers)
+        for number, layer in enumerate(layers):
+            if number == begin:
+                x = x.expand(self.n_steps, *x.shape[1:])
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 kind = "dense" if isinstance(layer, nn.Linear) else "conv"
                 numbers[kind] += 1
                 name = f"{kind}{numbers[kind]}"
                 self._count_arrivals(name, layer, x, spiking)
             if isinstance(layer, BaseNode):
-                x, spiking = run_by_scan(layer, x.expand(self.n_steps, *x.shape[1:])), True
+                x, spiking = run_by_scan(layer, x), True
                 self.neurons[name] = x[0, 0].numel()
                 self._count_spikes(name, x)
             else:
@@ -217,7 +223,13 @@ class _Tally:
         """Each spike, or number that is not 0, arrives at every connection of its place."""
         if name not in self.fan_out:
             self.fan_out[name] = fan_out(layer, x.shape[2:])
-        arrived = (x != 0).sum(1).cpu().double().flatten(1) @ self.fan_out[name].flatten()
+        active = x != 0
+        if spiking and not torch.equal(active.to(x.dtype), x):
+            raise ValueError(
+                f"{name} must be reached by spikes, 0 or 1, to count operations; {layer}"
+            )
+        arrived = active.sum(1).cpu().double().flatten(1) @ self.fan_out[name].flatten()
+        arrived = arrived if spiking else arrived[:1]
         _add(self.added if spiking else self.multiplied, name, arrived)
 
     def _judge(self, x: Tensor, labels: Tensor) -> None:

@@ -12,10 +12,11 @@ differ in who computes the time steps:
     auto          the fastest of these that fits the network and the device
 """
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from spikingjelly.activation_based import functional
@@ -24,6 +25,14 @@ from torch import Tensor, nn
 
 from snnlib.encoding import constant_encode, poisson_encode
 from snnlib.faults import last_step_rate, run_neurons
+from snnlib.known_layers import (
+    blocks_of,
+    dense_layer,
+    layers_of,
+    runs_itself,
+    surrogate_of,
+    time_begins_at,
+)
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
 from snnlib.neurons import LIFParameters, parameters_of, simulate_if, simulate_lif
 from snnlib.presets import ExperimentConfig
@@ -90,8 +99,15 @@ def make_network(config: ExperimentConfig) -> nn.Module:
     return OrdinaryNetwork(network) if config.neuron == "relu" else network
 
 
-def choose_engine(config: ExperimentConfig, device: torch.device) -> str:
+def choose_engine(
+    config: ExperimentConfig, device: torch.device, network: nn.Module | None = None
+) -> str:
     """Name the engine that ``config`` gets on ``device``.
+
+    Args:
+        config: The settings.
+        device: Where the network is.
+        network: If given, ``"auto"`` is the fastest engine that knows all its layers.
 
     Raises:
         ValueError: The engine asked for does not run on that device, or is not installed.
@@ -103,7 +119,9 @@ def choose_engine(config: ExperimentConfig, device: torch.device) -> str:
         precisions = ("off", "bfloat16") if fast == "fused" else ("off",)
         fits = device.type == "cpu" and config.amp in precisions and config.conv_steps == "all"
         fits = fits and (config.encoding == "poisson") == (fast == "events")
-        return fast if fits and _available(fast) else "scan"
+        fast = fast if fits and _available(fast) else "scan"
+        knows = (engine for engine in (fast, "scan") if network is None or _knows(engine, network))
+        return next(knows, "spikingjelly")
     if config.engine in ("events", "fused"):
         if device.type != "cpu":
             raise ValueError(f"engine={config.engine!r} runs on a CPU only, got device={device}")
@@ -170,27 +188,45 @@ def where_time_begins(config: ExperimentConfig, network: nn.Module, engine: str)
     since what comes before sees the same image at every step. With the third
     post's fault, time begins only behind the convolutions.
     """
-    layers = list(network.get_submodule("layers").children())
+    layers = layers_of(network)
     if config.conv_steps == "one":
-        return next(i for i, layer in enumerate(layers) if "Flatten" in type(layer).__name__)
-    if engine == "spikingjelly":
-        return 0
-    return next(i for i, layer in enumerate(layers) if isinstance(layer, BaseNode))
+        flat = [i for i, layer in enumerate(layers) if "Flatten" in type(layer).__name__]
+        if not flat:
+            raise ValueError("network must have a Flatten layer for conv_steps='one', got none")
+        return flat[0]
+    return 0 if engine == "spikingjelly" else time_begins_at(layers)
 
 
 def run_by_scan(layer: Any, currents: Tensor) -> Tensor:
-    """Currents ``[T, ...]`` into a SpikingJelly neuron layer, all steps in one pass, to spikes."""
+    """Currents ``[T, ...]`` into a SpikingJelly neuron layer, all steps in one pass, to spikes.
+
+    Spikes and gradients are those of the layer's own forward, from rest. PLIF neurons,
+    whose time constant learns, run their own forward.
+
+    Raises:
+        ValueError: The layer is of another class; its own forward runs it.
+    """
     from snnlib.scan import if_scan, lif_scan
 
-    neuron = parameters_of(layer)
-    return (lif_scan if isinstance(neuron, LIFParameters) else if_scan)(currents, neuron)
+    if runs_itself(layer):
+        return _from_rest(layer, currents)
+    neuron, surrogate = parameters_of(layer), surrogate_of(layer)
+    scan = lif_scan if isinstance(neuron, LIFParameters) else if_scan
+    return scan(currents, neuron, surrogate)
 
 
 def _run_by_torch(layer: Any, currents: Tensor) -> Tensor:
-    neuron = parameters_of(layer)
+    if runs_itself(layer):
+        return _from_rest(layer, currents)
+    neuron, surrogate = parameters_of(layer), surrogate_of(layer)
     if isinstance(neuron, LIFParameters):
-        return simulate_lif(currents, neuron).spikes
-    return simulate_if(currents, neuron).spikes
+        return simulate_lif(currents, neuron, surrogate).spikes
+    return simulate_if(currents, neuron, surrogate).spikes
+
+
+def _from_rest(layer: Any, currents: Tensor) -> Tensor:
+    layer.reset()
+    return cast(Tensor, layer(currents))
 
 
 _RUNNERS: dict[str, RunNeurons] = {
@@ -203,16 +239,18 @@ _RUNNERS: dict[str, RunNeurons] = {
 def _respond_by_layers(
     config: ExperimentConfig, network: nn.Module, noise: Noise, engine: str
 ) -> Respond:
-    begin = where_time_begins(config, network, engine)
-    layers = network.get_submodule("layers")
+    own_forward = engine == "spikingjelly" and config.conv_steps == "all"
 
     def respond(images: Tensor) -> Tensor:
-        functional.reset_net(network)
         if config.encoding == "poisson":
             x = noise.encode(images, config.n_steps)
         else:
             x = constant_encode(normalised(config, images), 1)
-        return firing_rate(walk(layers.children(), x, _RUNNERS[engine], config.n_steps, begin))
+        if own_forward:
+            return firing_rate(network(x.expand(config.n_steps, *x.shape[1:])))
+        begin = where_time_begins(config, network, engine)
+        functional.reset_net(network)
+        return firing_rate(walk(layers_of(network), x, _RUNNERS[engine], config.n_steps, begin))
 
     return respond
 
@@ -220,15 +258,13 @@ def _respond_by_layers(
 def _respond_on_events(config: ExperimentConfig, network: nn.Module, noise: Noise) -> Respond:
     from snnlib.events import poisson_linear_lif
 
-    weight = network.get_parameter("layers.1.weight")
-    neuron = parameters_of(network.get_submodule("layers.2"))
-    assert isinstance(neuron, LIFParameters)
-
     def respond(images: Tensor) -> Tensor:
-        first = noise.serve(len(images))
+        dense, node = dense_layer(network)
+        neuron, surrogate = parameters_of(node), surrogate_of(node)
         return poisson_linear_lif(
-            images, weight, config.n_steps, neuron, seed=noise.seed, first_index=first
-        )
+            images, dense.weight, config.n_steps, neuron, seed=noise.seed, surrogate=surrogate,
+            bias=dense.bias, first_index=noise.serve(len(images)),
+        )  # fmt: skip
 
     return respond
 
@@ -251,10 +287,17 @@ def _respond_fused(config: ExperimentConfig, network: nn.Module) -> Respond:
 def _respond_as_the_fifth_post(
     config: ExperimentConfig, network: nn.Module, noise: Noise
 ) -> Respond:
-    weight = network.get_parameter("layers.1.weight")
-    neuron, soft = LIFParameters(tau=config.tau), config.spike == "soft"
+    soft = config.spike == "soft"
 
     def respond(images: Tensor) -> Tensor:
+        dense, node = dense_layer(network)
+        weight, neuron = dense.weight, parameters_of(node)
+        if dense.bias is not None or neuron != LIFParameters(tau=config.tau):
+            raise ValueError(
+                f"network must be one Linear without bias and LIF neurons of tau={config.tau} for "
+                f"spike='soft' or rule='last_step', got {dense} and {neuron}"
+            )
+        assert isinstance(neuron, LIFParameters)
         flat = images.flatten(1)
         spikes = noise.encode(flat, config.n_steps)
         if config.rule == "last_step":
@@ -267,6 +310,22 @@ def _respond_as_the_fifth_post(
 def normalised(config: ExperimentConfig, images: Tensor) -> Tensor:
     """Images as they enter the network: moved and scaled if the settings say so."""
     return (images - MNIST_MEAN) / MNIST_STD if config.normalise else images
+
+
+def _knows(engine: str, network: nn.Module) -> bool:
+    """Whether an engine would take all layers of a network."""
+    try:
+        if engine == "events":
+            dense_layer(network)
+        elif engine == "fused":
+            blocks_of(network)
+        else:
+            for layer in layers_of(network):
+                if isinstance(layer, BaseNode):
+                    runs_itself(layer)
+    except ValueError:
+        return False
+    return True
 
 
 def _available(engine: str) -> bool:

@@ -15,7 +15,6 @@ be handled at a time (``lanes``). The loops are in ``fused_kernels``.
 """
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -26,6 +25,7 @@ from torch.nn import functional
 
 from snnlib import fused_kernels
 from snnlib.fused_kernels import Layout, Neuron
+from snnlib.known_layers import Block, blocks_of, surrogate_of
 from snnlib.lanes import LANES, check_float32, share, split
 from snnlib.neurons import LIFParameters, parameters_of
 from snnlib.scan import if_scan, lif_scan
@@ -54,53 +54,49 @@ def conv_snn_rate(
     Returns:
         Rates, ``[N, 10]``, differentiable in all weights of the network; potentials per
         step if its last neurons do not fire.
+
+    Raises:
+        ValueError: A layer is not as in those networks; its number and class are told.
     """
+    blocks, dense = blocks_of(network)
     precision = torch.bfloat16 if bfloat16 else torch.float32
-    layers: list[Any] = list(network.get_submodule("layers").children())
-    first_dense = next(i for i, layer in enumerate(layers) if _weight_dim(layer) == 2)
     # Nothing to remember and no statistics of a batch: few images at a time stay in the cache.
     at_once = len(images) if network.training or torch.is_grad_enabled() else _IN_CACHE
-    blocks = [
-        _convolutional_blocks(layers[:first_dense], part, n_steps, precision)
-        for part in images.split(at_once)
+    parts = [
+        _convolutional_blocks(blocks, part, n_steps, precision) for part in images.split(at_once)
     ]
-    spikes = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+    spikes = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
     spikes = spikes.permute(0, 1, 4, 2, 3).flatten(2)  # the dense layers count channels first
-    for layer, node in pairwise(layers[first_dense:]):
-        if _weight_dim(layer) == 2:
-            currents = _dense(spikes, layer.weight, precision)
-            if isinstance(node, nn.Identity):  # the last neurons only add up
-                return currents.mean(0)
-            neuron = parameters_of(node)
-            scan = lif_scan if isinstance(neuron, LIFParameters) else if_scan
-            spikes = scan(currents, neuron)
+    for layer, node in dense:
+        currents = _dense(spikes, layer.weight, precision)
+        if isinstance(node, nn.Identity):  # the last neurons only add up
+            return currents.mean(0)
+        neuron = parameters_of(node)
+        scan = lif_scan if isinstance(neuron, LIFParameters) else if_scan
+        spikes = scan(currents, neuron, surrogate_of(node))
     return spikes.mean(0)
 
 
 def _convolutional_blocks(
-    layers: list[Any], images: Tensor, n_steps: int, precision: torch.dtype
+    blocks: list[Block], images: Tensor, n_steps: int, precision: torch.dtype
 ) -> Tensor:
     """Spikes ``[T, N, H, W, C]`` behind the last pool; a norm after a convolution is optional."""
     spikes: Tensor | None = None
-    for i, layer in enumerate(layers):
-        if _weight_dim(layer) == 4:
-            norm = layers[i + 1] if _weight_dim(layers[i + 1]) == 1 else None
-            neuron = parameters_of(layers[i + 2] if norm else layers[i + 1])
-            if spikes is None:
-                currents = _first_convolution(images, layer.weight, precision)
-            else:
-                currents = _convolution(spikes, layer.weight, precision)
-            spikes = norm_if_pool(currents, norm, neuron, n_steps)
+    for convolution, norm, node in blocks:
+        weight, surrogate = convolution.weight, surrogate_of(node)
+        assert isinstance(surrogate, ATan)
+        if spikes is None:
+            currents = _first_convolution(images, weight, precision)
+        else:
+            currents = _convolution(spikes, weight, precision)
+        spikes = norm_if_pool(currents, norm, parameters_of(node), n_steps, surrogate)
     assert spikes is not None
     return spikes
 
 
-def _weight_dim(layer: Any) -> int:
-    """4 for a convolution, 2 for a dense layer, 1 for a norm, 0 for a layer without weights."""
-    return layer.weight.dim() if hasattr(layer, "weight") else 0
-
-
-def norm_if_pool(currents: Tensor, norm: Any, neuron: Any, n_steps: int) -> Tensor:
+def norm_if_pool(
+    currents: Tensor, norm: Any, neuron: Any, n_steps: int, surrogate: ATan = ATan()
+) -> Tensor:
     """BatchNorm, integrate and fire over T steps, then 2 x 2 max pool.
 
     Args:
@@ -108,8 +104,9 @@ def norm_if_pool(currents: Tensor, norm: Any, neuron: Any, n_steps: int) -> Tens
             ``[1, N, H, W, C]`` if it is the same at every step. H and W are even.
         norm: An ``nn.BatchNorm2d``; its mode and running statistics are respected.
             ``None`` for currents that go into the neurons as they are.
-        neuron: ``IFParameters``; the surrogate is ``ATan()``.
+        neuron: ``IFParameters``.
         n_steps: Number of time steps T.
+        surrogate: Slope used for the spikes in the backward pass.
 
     Returns:
         Spikes ``[T, N, H/2, W/2, C]``, differentiable in ``currents`` and in the
@@ -144,8 +141,9 @@ def norm_if_pool(currents: Tensor, norm: Any, neuron: Any, n_steps: int) -> Tens
     inverse_std = (variance + eps).rsqrt()
     batch_statistics = norm is not None and (norm.training or norm.running_mean is None)
     spikes = _NormIfPool.apply(
-        currents.contiguous(), weight, bias, mean, inverse_std, neuron, n_steps, batch_statistics
-    )
+        currents.contiguous(), weight, bias, mean, inverse_std, neuron, surrogate, n_steps,
+        batch_statistics,
+    )  # fmt: skip
     return cast(Tensor, spikes[..., :channels] if missing else spikes)
 
 
@@ -228,6 +226,7 @@ class _NormIfPool(torch.autograd.Function):
         mean: Tensor,
         inverse_std: Tensor,
         neuron: Any,
+        surrogate: ATan,
         n_steps: int,
         batch_statistics: bool,
     ) -> Tensor:
@@ -239,7 +238,7 @@ class _NormIfPool(torch.autograd.Function):
         constants = Neuron(
             np.float32(neuron.v_threshold),
             np.float32(0.0 if neuron.v_reset is None else neuron.v_reset),
-            np.float32(ATan().alpha),
+            np.float32(surrogate.alpha),
             neuron.v_reset is not None,
             bool(neuron.detach_reset),
         )
@@ -271,7 +270,7 @@ class _NormIfPool(torch.autograd.Function):
         )
         grad_bias, grad_weight = sums.double().sum(1).float()
         _finish(saved, grad_x, grad_bias, grad_weight, batch_statistics)
-        return grad_x, grad_weight, grad_bias, None, None, None, None, None
+        return grad_x, grad_weight, grad_bias, None, None, None, None, None, None
 
 
 def _finish(

@@ -131,7 +131,7 @@ class OrdinaryNetwork(nn.Module):
 
     def __init__(self, spiking: nn.Module) -> None:
         super().__init__()
-        *layers, last = spiking.get_submodule("layers").children()
+        *layers, last = cast(nn.Sequential, spiking.get_submodule("layers"))
         if not isinstance(last, neuron.BaseNode):
             raise ValueError(f"spiking must end in a layer of neurons, got {last}")
         self.layers = nn.Sequential(

@@ -35,9 +35,20 @@ __all__ = [
 
 
 def parameters_of(layer: Any) -> IFParameters:
-    """The constants of a SpikingJelly layer of IF or LIF neurons."""
+    """The constants of a SpikingJelly layer of IF or LIF neurons.
+
+    Raises:
+        ValueError: The layer is of another class, whose neurons obey another law.
+    """
+    from spikingjelly.activation_based.neuron import IFNode, LIFNode
+
+    if type(layer) not in (IFNode, LIFNode):
+        raise ValueError(
+            f"layer must be exactly an IFNode or LIFNode of SpikingJelly, got a "
+            f"{type(layer).__name__}; its own forward runs it, with engine='spikingjelly'"
+        )
     constants = {name: getattr(layer, name) for name in ("v_threshold", "v_reset", "detach_reset")}
-    if hasattr(layer, "tau"):
+    if type(layer) is LIFNode:
         return LIFParameters(**constants, tau=layer.tau, decay_input=layer.decay_input)
     return IFParameters(**constants)
 

@@ -1,0 +1,266 @@
+"""Which layers a fast engine may replace: exact classes, plain use, and a refusal for the rest.
+
+An engine that computes a layer in its own way must know all that the layer does. A
+subclass, a hook, a bias, another window or another surrogate may change the answer,
+so nothing is guessed here: a layer is one of those below in all its settings, or it
+runs its own forward, or it is refused by name.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+from spikingjelly.activation_based import layer as layers
+from spikingjelly.activation_based import neuron as nodes
+from spikingjelly.activation_based import surrogate as slopes
+from torch import nn
+
+from snnlib.networks import FullyConnectedSNN, OrdinaryNetwork
+from snnlib.neurons import parameters_of
+from snnlib.surrogate import ATan, Sigmoid
+
+Wanted = Callable[[Any], bool]
+
+CURE = "engine='spikingjelly' runs the network's own layers"
+
+# Layers that do at each step the same, whatever came before.
+_WITHOUT_TIME = (
+    layers.Flatten,
+    layers.Linear,
+    layers.Conv2d,
+    layers.BatchNorm2d,
+    layers.MaxPool2d,
+    layers.AvgPool2d,
+    nn.Linear,
+    nn.ReLU,
+    nn.Identity,
+)
+_DROPOUTS = (layers.Dropout, layers.Dropout2d, nn.Dropout)  # nothing in evaluation mode
+_NEURONS = (nodes.IFNode, nodes.LIFNode, nodes.ParametricLIFNode)
+_FORWARDS = (FullyConnectedSNN.forward, OrdinaryNetwork.forward, nn.Module.forward)
+
+
+class Block(NamedTuple):
+    """A convolution, perhaps a norm, neurons; a 2 x 2 max pool follows."""
+
+    convolution: Any
+    norm: Any
+    neurons: Any
+
+
+def layers_of(network: nn.Module) -> list[nn.Module]:
+    """The layers of a network, in the order of its own forward.
+
+    Raises:
+        ValueError: Its forward may do something else than send the input through them.
+    """
+    row = getattr(network, "layers", None)
+    plain = type(network).forward in _FORWARDS and type(row) is nn.Sequential
+    if not plain or _is_touched(network) or _is_touched(row):
+        raise ValueError(
+            "network must send its input through network.layers, an nn.Sequential, and do nothing "
+            f"else; {type(network).__name__} has another forward, other layers or a hook; {CURE}"
+        )
+    assert isinstance(row, nn.Sequential)
+    found = list(row)  # children() would leave out the second use of a layer
+    for number, part in enumerate(found):
+        if isinstance(part, nodes.BaseNode) and any(part is other for other in found[:number]):
+            _refuse(number, part, "must be used once: its potential would go on from the first use")
+    return found
+
+
+def time_begins_at(row: list[nn.Module]) -> int:
+    """Number of the first layer whose answer may differ from step to step; ``len`` if none."""
+    for number, part in enumerate(row):
+        idle = type(part) in _DROPOUTS and not part.training
+        if _is_touched(part) or not (idle or type(part) in _WITHOUT_TIME):
+            return number
+    return len(row)
+
+
+def check_countable(row: list[nn.Module]) -> None:
+    """Refuse layers whose work nobody has learnt to count, or that hold others inside."""
+    for number, part in enumerate(row):
+        if type(part) not in (*_WITHOUT_TIME, *_DROPOUTS, *_NEURONS):
+            _refuse(number, part, "is not known here, so its work cannot be counted", cure="")
+
+
+def runs_itself(node: nn.Module) -> bool:
+    """Whether neurons are left to their own forward, since no engine knows all that they do.
+
+    These are PLIF neurons, whose time constant learns; and IF and LIF neurons with hooks,
+    a stored ``v_seq``, a surrogate other than ATan and Sigmoid, or another start than rest.
+
+    Raises:
+        ValueError: They are of another class, or not in multi-step mode.
+    """
+    if type(node) not in _NEURONS:
+        parameters_of(node)  # refuses them by name
+    if node.step_mode != "m":
+        raise ValueError(
+            f"step_mode of {type(node).__name__} must be 'm', all steps in one call, "
+            f"got {node.step_mode!r}"
+        )
+    return type(node) is nodes.ParametricLIFNode or _does_more(node)
+
+
+def surrogate_of(node: Any) -> ATan | Sigmoid:
+    """The surrogate of a layer of neurons, in our own words.
+
+    Raises:
+        ValueError: It is neither ATan nor Sigmoid, or does not spike.
+    """
+    slope = node.surrogate_function
+    ours: dict[Any, type[ATan] | type[Sigmoid]] = {slopes.ATan: ATan, slopes.Sigmoid: Sigmoid}
+    if type(slope) not in ours or not slope.spiking or _is_touched(slope):
+        raise ValueError(
+            f"surrogate_function must be SpikingJelly's ATan or Sigmoid, spiking, got {slope}; "
+            f"{CURE}"
+        )
+    return ours[type(slope)](float(slope.alpha))
+
+
+def dense_layer(network: nn.Module) -> tuple[nn.Linear, Any]:
+    """The dense layer and the neurons of a network of these two, for the engine ``events``.
+
+    Raises:
+        ValueError: There are other layers, or they do more than the engine knows.
+    """
+    row = layers_of(network)
+    for number, wanted in enumerate((_is_flatten, _is_dense, _is_known_node)):
+        if number >= len(row) or not wanted(row[number]):
+            _refuse(number, row[number] if number < len(row) else None, _EVENTS)
+    if len(row) > 3:
+        _refuse(3, row[3], _EVENTS)
+    return row[1], row[2]  # type: ignore[return-value]
+
+
+_EVENTS = "does not fit engine='events', which knows Flatten, Linear and IF or LIF neurons"
+_FUSED = (
+    "does not fit engine='fused', which knows blocks of Conv2d (3 x 3, padding 1, no bias), "
+    "BatchNorm2d or none, IF neurons with ATan and MaxPool2d(2, 2), then Flatten, then Linear "
+    "without bias and IF or LIF neurons"
+)
+
+
+def blocks_of(network: nn.Module) -> tuple[list[Block], list[tuple[nn.Linear, Any]]]:
+    """Convolutional blocks, and dense layers with their neurons, for the engine ``fused``.
+
+    Raises:
+        ValueError: Layers come in another order, or do more than the engine knows.
+    """
+    parts = _Parts(layers_of(network))
+    blocks: list[Block] = []
+    dense: list[tuple[nn.Linear, Any]] = []
+    while not blocks or not parts.next_is(_is_flatten):
+        convolution = parts.take(_is_convolution)
+        norm = parts.take(_is_norm) if parts.next_is(_is_norm) else None
+        blocks.append(Block(convolution, norm, parts.take(_is_fused_node)))
+        parts.take(_is_pool)
+    parts.take(_is_flatten)
+    while not dense or parts.left:
+        weights = parts.take(_is_dense_without_bias)
+        adds_up = parts.left == 1 and parts.next_is(_is_identity)
+        dense.append((weights, parts.take(_is_identity if adds_up else _is_known_node)))
+    return blocks, dense
+
+
+class _Parts:
+    """Layers taken one after the other; what is not expected is refused by name."""
+
+    def __init__(self, row: list[nn.Module]) -> None:
+        self.row, self.number = row, 0
+
+    @property
+    def left(self) -> int:
+        return len(self.row) - self.number
+
+    def next_is(self, wanted: Wanted) -> bool:
+        return self.left > 0 and wanted(self.row[self.number])
+
+    def take(self, wanted: Wanted) -> Any:
+        if not self.next_is(wanted):
+            _refuse(self.number, self.row[self.number] if self.left else None, _FUSED)
+        self.number += 1
+        return self.row[self.number - 1]
+
+
+def _is_flatten(part: Any) -> bool:
+    plain = type(part) is layers.Flatten and (part.start_dim, part.end_dim) == (1, -1)
+    return plain and _is_plain(part)
+
+
+def _is_identity(part: Any) -> bool:
+    return type(part) is nn.Identity and _is_plain(part)
+
+
+def _is_dense(part: Any) -> bool:
+    return type(part) in (layers.Linear, nn.Linear) and _is_plain(part)
+
+
+def _is_dense_without_bias(part: Any) -> bool:
+    return _is_dense(part) and part.bias is None
+
+
+def _is_convolution(part: Any) -> bool:
+    if type(part) is not layers.Conv2d or not _is_plain(part) or part.bias is not None:
+        return False
+    sizes = (part.kernel_size, part.stride, part.padding, part.dilation)
+    wanted = ((3, 3), (1, 1), (1, 1), (1, 1))
+    return sizes == wanted and part.groups == 1 and part.padding_mode == "zeros"
+
+
+def _is_norm(part: Any) -> bool:
+    return type(part) is layers.BatchNorm2d and _is_plain(part) and part.affine
+
+
+def _is_pool(part: Any) -> bool:
+    if type(part) is not layers.MaxPool2d or not _is_plain(part):
+        return False
+    sizes = (part.kernel_size, part.stride, part.padding, part.dilation)
+    wanted = (2, 2, 0, 1)
+    alike = all(size in (n, (n, n)) for size, n in zip(sizes, wanted, strict=True))
+    return alike and not part.ceil_mode and not part.return_indices
+
+
+def _is_known_node(part: Any) -> bool:
+    plain = type(part) in (nodes.IFNode, nodes.LIFNode) and part.step_mode == "m"
+    return plain and not _does_more(part)
+
+
+def _is_fused_node(part: Any) -> bool:
+    known = _is_known_node(part) and type(part) is nodes.IFNode
+    return known and isinstance(surrogate_of(part), ATan)
+
+
+def _does_more(node: Any) -> bool:
+    """Whether neurons do anything beside charge, fire and reset with a surrogate we know."""
+    slope = node.surrogate_function
+    known = type(slope) in (slopes.ATan, slopes.Sigmoid) and slope.spiking
+    numbers = (slope.alpha if known else 0.0, node.v_threshold, getattr(node, "tau", 2.0))
+    known = known and all(isinstance(number, float | int) for number in numbers)
+    start = node.get_reset_value("v")
+    rest = 0.0 if node.v_reset is None else node.v_reset
+    at_rest = isinstance(start, float | int) and start == rest
+    plain = known and at_rest and not node.store_v_seq and node._neuron_precision is None
+    return not plain or _is_touched(node) or _is_touched(slope)
+
+
+def _is_plain(part: Any) -> bool:
+    return getattr(part, "step_mode", "m") == "m" and not _is_touched(part)
+
+
+def _is_touched(module: Any) -> bool:
+    """Whether a module has hooks, or methods of its own that its class does not have."""
+    state = vars(module)
+    hooked = any(state.get(name) for name in _HOOKS)
+    return hooked or any(callable(getattr(type(module), name, None)) for name in state)
+
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def _refuse(number: int, part: nn.Module | None, why: str, cure: str = CURE) -> NoReturn:
+    told = "is missing: the network" if part is None else f"({type(part).__name__})"
+    if part is not None and (settings := part.extra_repr()):
+        told = f"({type(part).__name__}({settings}))"
+    raise ValueError(f"layer {number} {told} {why}" + (f"; {cure}" if cure else ""))
