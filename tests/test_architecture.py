@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "checkpoints": {"places"},
     "data": {"places"},
     "environment": {"data"},
+    "own_images": {"data"},
     "event_bits": {"lanes"},
     "forward_forward": {"ff_goodness", "ff_labels", "readout"},
     "fused_kernels": {"lanes"},
@@ -115,7 +116,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "steady",
     },
     "ff_rules": {"ff_backprop", "ff_conv", "ff_heads", "ff_pairs"},
-    "ff_training": {"augment", "data", "ff_pairs", "ff_presets", "ff_rules"},
+    "ff_training": {"augment", "data", "ff_pairs", "ff_presets", "ff_rules", "own_images"},
     "engines": {
         "encoding",
         "events",
@@ -138,6 +139,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ff_training",
         "intervals",
         "metrics",
+        "own_images",
         "records",
     },
     "assembly": {
@@ -146,6 +148,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "distributed",
         "engines",
         "environment",
+        "own_images",
         "presets",
         "readout",
         "training",

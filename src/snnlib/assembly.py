@@ -17,6 +17,7 @@ from snnlib.data import Batches, ImageSet, load_mnist, make_loader, split_valida
 from snnlib.distributed import Group
 from snnlib.engines import Noise, choose_engine, make_network, make_respond
 from snnlib.environment import pick_device
+from snnlib.own_images import fitting
 from snnlib.presets import ExperimentConfig
 from snnlib.readout import rate_cross_entropy, rate_mse
 from snnlib.training import History, Respond
@@ -185,8 +186,11 @@ def _image_sets(
     test: ImageSet | None,
 ) -> tuple[ImageSet, ImageSet | None, ImageSet]:
     """Training, validation (honest protocol only) and test images, moved to the device once."""
-    training = training or load_mnist(train=True, limit=config.limit)
-    test = test or load_mnist(train=False, limit=config.test_limit)
+    grey, least = config.encoding == "poisson", 6 if config.protocol == "honest" else 1
+    training = fitting("training_images", training, grey=grey, least=least)
+    test = fitting("test_images", test, grey=grey)
+    training = load_mnist(train=True, limit=config.limit) if training is None else training
+    test = load_mnist(train=False, limit=config.test_limit) if test is None else test
     validation = None
     if config.protocol == "honest":
         split = torch.Generator().manual_seed(stream_seed(config.seed, 0, "split"))

@@ -33,9 +33,12 @@ from snnlib.ff_training import (
 )
 from snnlib.intervals import accuracy_interval
 from snnlib.metrics import Epoch, EpochMetrics, History
+from snnlib.own_images import fitting
 from snnlib.records import Result, RunRecord
 
 __all__ = ["FF_PRESETS", "FFConfig", "PostConfig", "run_ff", "run_ff_experiment", "run_post"]
+
+N_LOOKED_AT = 64  # test images, all that the fourth post looked at
 
 
 def run_ff(
@@ -158,8 +161,10 @@ def run_post(
     """
     _, weights, _ = check_run_files(None, weights)
     pick = torch.Generator().manual_seed(config.seed)
-    whole = training_images or load_mnist(train=True)
-    test = test_images or load_mnist(train=False)
+    whole = fitting("training_images", training_images, grey=True)
+    test = fitting("test_images", test_images, grey=True, least=N_LOOKED_AT)
+    whole = load_mnist(train=True) if whole is None else whole
+    test = load_mnist(train=False) if test is None else test
     chosen = torch.randperm(len(whole), generator=pick)[: config.n_training]
     training, test = whole.subset(chosen).to(config.device), test.to(config.device)
     history: list[dict[str, Any]] = []
@@ -199,7 +204,7 @@ def _judge_post(
         "n_correct_training": count_correct_post(network, few, generator),
         "n_training_looked_at": len(few),
         "n_correct_first_64_test": count_correct_post(
-            network, test.subset(torch.arange(64)), generator
+            network, test.subset(torch.arange(N_LOOKED_AT)), generator
         ),
     }
     return count_correct_post(network, test, generator), extra

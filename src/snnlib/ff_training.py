@@ -14,6 +14,7 @@ from snnlib.data import ImageSet, load_mnist, split_validation
 from snnlib.ff_pairs import Rule
 from snnlib.ff_presets import FFConfig
 from snnlib.ff_rules import RULES
+from snnlib.own_images import fitting
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -215,10 +216,13 @@ def load_sets(
 ) -> tuple[ImageSet, ImageSet, ImageSet]:
     """Training, validation and test images on the run's device; the split is the same for all."""
     split = torch.Generator().manual_seed(2024)
-    whole = whole or load_mnist(train=True)
+    grey, least = config.encoding == "poisson", config.n_validation + (config.n_training or 1)
+    whole = fitting("training_images", whole, grey=grey, least=least)
+    test = fitting("test_images", test, grey=grey)
+    whole = load_mnist(train=True) if whole is None else whole
     training, validation = split_validation(whole, config.n_validation, split)
     if config.n_training is not None:
         training = training.subset(torch.arange(config.n_training))
-    test = test or load_mnist(train=False)
+    test = load_mnist(train=False) if test is None else test
     device = config.device
     return training.to(device), validation.to(device), test.to(device)

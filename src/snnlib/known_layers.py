@@ -250,13 +250,16 @@ def _is_plain(part: Any) -> bool:
 
 
 def _is_touched(module: Any) -> bool:
-    """Whether a module has hooks, or methods of its own that its class does not have."""
+    """Whether a module has hooks, or a forward of its own that its class does not have."""
     state = vars(module)
-    hooked = any(state.get(name) for name in _HOOKS)
-    return hooked or any(callable(getattr(type(module), name, None)) for name in state)
+    hooked = any(state[name] for name in _HOOKS)
+    return hooked or not _METHODS.isdisjoint(state)
 
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_METHODS = {"forward", "_conv_forward", "_check_input_dim", "materialize_states"}
+_METHODS |= {"single_step_forward", "multi_step_forward"}
+_METHODS |= {"single_step_functional_forward", "multi_step_functional_forward"}
 
 
 def _refuse(number: int, part: nn.Module | None, why: str, cure: str = CURE) -> NoReturn:
