@@ -106,6 +106,7 @@ def whole_runs(folder):
         found["resumed"] = outcome(group, folder, "resumed", CONFIGS["scan"], resume=begun)
         found["refused"] = refusal(group, resume=folder / "damaged.ckpt")
         found["of two"] = refusal(LastFails(group.rank, 2))
+        found["diverged"] = sentence_at_the_end(group, replace(CONFIGS["scan"], lr=1e38))
     return found
 
 
@@ -121,6 +122,13 @@ def refusal(group, **options):
     try:
         run_experiment(FC, group=group, **{**sets(), **options})
     except ValueError as error:
+        return str(error)
+
+
+def sentence_at_the_end(group, config):
+    try:
+        run_experiment(config, group=group, **sets())
+    except FloatingPointError as error:
         return str(error)
 
 
@@ -193,6 +201,11 @@ def test_what_one_process_cannot_do_ends_all_with_its_sentence(pair, folder):
     for found in pair:
         assert found["refused"].startswith(f"{folder / 'damaged.ckpt'} is damaged")
         assert found["of two"] == "process 1 of 2: no such folder"
+
+
+def test_a_run_that_diverges_ends_in_all_processes_with_the_same_sentence(pair):
+    assert "layers.1.weight holds" in pair[0]["diverged"]
+    assert pair[0]["diverged"] == pair[1]["diverged"]
 
 
 def train_by_command(folder, batch_size):

@@ -21,6 +21,7 @@ import torch
 from spikingjelly.activation_based.neuron import BaseNode
 from torch import Tensor, nn
 
+from snnlib.divergence import check_finite_network
 from snnlib.encoding import constant_encode
 from snnlib.engines import Noise, normalised, run_by_scan
 from snnlib.known_layers import check_countable, layers_of, time_begins_at
@@ -162,9 +163,10 @@ def read_anytime(
         Accuracies and counts after each step.
 
     Raises:
-        ValueError: ``n_steps`` is below 1, ``batches`` is empty, or ``encode`` returns
-            another number of steps.
+        ValueError: ``n_steps`` is below 1, ``batches`` is empty, ``encode`` returns
+            another number of steps, or ``network`` holds NaN or infinity.
     """
+    check_finite_network(network)
     if n_steps < 1:
         raise ValueError(f"n_steps must be at least 1, got {n_steps}")
     was_training, tally = network.training, _Tally(n_steps)

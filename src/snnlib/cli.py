@@ -12,7 +12,8 @@ import shlex
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ def _run_and_record(
     checkpoint = _checkpoint_of(config, options.out_dir)
     if _speaks():  # the others write nothing, and have no voice to refuse with
         _check_places(config, options, resume, ledger)
-    with joined(config.device) as group:
+    with joined(config.device) as group, _telling_what_is_left(checkpoint):
         with group.all_or_none():
             images = _images_of(config, getattr(options, "data_dir", None))
         record = run_experiment(
@@ -222,6 +223,16 @@ def _images_of(config: Any, data_dir: str | None) -> dict[str, Any]:
 
     limits = [getattr(config, name, None) for name in ("limit", "test_limit")]
     return {} if data_dir is None else read_both(Path(data_dir), "--data-dir", *limits)
+
+
+@contextmanager
+def _telling_what_is_left(checkpoint: Path) -> Iterator[None]:
+    """Say of a run that diverged what is left of it."""
+    try:
+        yield
+    except FloatingPointError as error:
+        kept = f"; {checkpoint} holds the run as it was before" if checkpoint.exists() else ""
+        raise FloatingPointError(f"{error}; nothing was recorded{kept}") from error
 
 
 def _run_side_by_side(

@@ -106,6 +106,8 @@ def wrong_labels(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
     else:
         overlay = overlay_for(config, generator)
         scores = label_goodness(network, images, measure=measure, overlay=overlay).sum(dim=0)
+    # Of a layer that overflows any label will do: it is stopped when its gradients are there.
+    scores = scores.nan_to_num().clamp(-1e30, 1e30)
     return draw_likely_wrong_labels(scores, labels, generator, config.sharpness)
 
 

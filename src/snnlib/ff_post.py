@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnlib.data import ImageSet
+from snnlib.divergence import DivergenceCheck, check_finite_network
 from snnlib.encoding import poisson_encode
 from snnlib.ff_kernels import poisson_rates
 from snnlib.ff_presets import PostConfig
@@ -148,6 +149,9 @@ def train_post(
     With a single batch, positive and negative images stay the same ones and a
     layer hands on the rates of its last update. With more images, wrong labels
     are drawn anew and lower layers answer each batch with their finished weights.
+
+    Raises:
+        FloatingPointError: A gradient or a weight is not finite.
     """
     generator = torch.Generator(device=config.device).manual_seed(config.seed)
     with torch.random.fork_rng(devices=[]):
@@ -158,6 +162,7 @@ def train_post(
     for number, layer in enumerate(network.layers):
         optimizer = torch.optim.Adam(layer.parameters(), lr=config.lr)
         losses = []
+        check = DivergenceCheck(network, optimizer, f"layer {number + 1}")
         for _ in range(config.n_updates):
             positive, negative, labels = only_pair or next(batches)
             if only_pair is None:
@@ -166,8 +171,11 @@ def train_post(
             loss = _layer_loss(rates, labels, number, config)
             optimizer.zero_grad()
             loss.backward()
+            check.gradients(positive, loss)
             optimizer.step()
+            check.weights(positive)
             losses.append(loss.detach())
+        check.finish()
         if only_pair is not None:
             only_pair = rates[0].detach(), rates[1].detach(), labels
         if on_layer_end is not None:
@@ -198,7 +206,12 @@ def predict_post(network: PostNetwork, images: Tensor, generator: torch.Generato
 
 
 def count_correct_post(network: PostNetwork, images: ImageSet, generator: torch.Generator) -> int:
-    """Right answers among all images, in portions that fit into memory."""
+    """Right answers among all images, in portions that fit into memory.
+
+    Raises:
+        ValueError: ``network`` holds NaN or infinity.
+    """
+    check_finite_network(network)
     rows = 250
     right = 0
     for part, labels in zip(images.images.split(rows), images.labels.split(rows), strict=True):

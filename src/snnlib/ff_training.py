@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from snnlib.augment import shift_images, warp_images
 from snnlib.data import ImageSet, load_mnist, split_validation
+from snnlib.divergence import DivergenceCheck, check_finite_network
 from snnlib.ff_pairs import Rule
 from snnlib.ff_presets import FFConfig
 from snnlib.ff_rules import RULES
@@ -88,7 +89,12 @@ def _begin_stage(run: FFRun) -> None:
 
 
 def learn_epoch(run: FFRun, training: ImageSet, progress: Progress | None = None) -> list[float]:
-    """Go once through the training images; the mean loss of each layer that learns."""
+    """Go once through the training images; the mean loss of each layer that learns.
+
+    Raises:
+        FloatingPointError: A gradient, a parameter, a running statistic or a mean loss is
+            not finite.
+    """
     if run.n_done % run.config.epochs == 0:
         _begin_stage(run)
     assert run.optimizer is not None
@@ -99,13 +105,18 @@ def learn_epoch(run: FFRun, training: ImageSet, progress: Progress | None = None
     batches: Iterable[Tensor] = order.split(run.config.batch_size)
     batches = batches if progress is None else progress(batches, run.n_done + 1)
     history = []
+    check = DivergenceCheck(run.network, run.optimizer, f"epoch {run.n_done + 1}")
     for chosen in batches:
         run.optimizer.zero_grad(set_to_none=True)
-        history.append(_learn_batch(run, training.images[chosen], training.labels[chosen]))
+        images = training.images[chosen]
+        history.append(_learn_batch(run, images, training.labels[chosen]))
+        check.gradients(images, history[-1])
         run.optimizer.step()
+        check.weights(images)
         run.scheduler.step()
         if run.judged is not run.network:
             _follow(run.judged, run.network, run.config.averaging)
+    check.finish()
     losses = torch.stack(history).mean(dim=0).tolist()
     if not all(map(math.isfinite, losses)):
         raise FloatingPointError(
@@ -168,7 +179,12 @@ def train_ff(
 
 
 def count_correct(run: FFRun, images: ImageSet) -> dict[str, int]:
-    """Right answers of the judged network, for each way in which it answers."""
+    """Right answers of the judged network, for each way in which it answers.
+
+    Raises:
+        ValueError: The network holds NaN or infinity.
+    """
+    check_finite_network(run.judged)
     rows = 200 if run.config.encoding == "poisson" else 500
     rows = 2000 if images.images.is_cuda else rows
     right: dict[str, Tensor] = {}

@@ -15,6 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from snnlib.divergence import DivergenceCheck
 from snnlib.ff_goodness import forward_forward_loss, goodness, normalise_length
 from snnlib.ff_labels import (
     draw_likely_wrong_labels,
@@ -172,17 +173,22 @@ def train_layers(
         The mean loss of each trained layer.
 
     Raises:
+        FloatingPointError: A gradient, a parameter or a running statistic is not finite.
         ValueError: ``pairs`` is empty.
     """
     history: list[Tensor] = []
+    check = DivergenceCheck(network, optimizer)
     for positive, negative in pairs:
         both = torch.cat([positive, negative], dim=1 if positive.dim() == 3 else 0)
         optimizer.zero_grad(set_to_none=True)
         losses, _ = learn_from(network, both, lambda rate: loss(*measure(rate).chunk(2)), only)
         history.append(losses)
+        check.gradients(both, losses)
         optimizer.step()
+        check.weights(both)
         if after_step is not None:
             after_step()
+    check.finish()
     if not history:
         raise ValueError("pairs must hold at least one pair, got none")
     return cast(list[float], torch.stack(history).mean(dim=0).tolist())

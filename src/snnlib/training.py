@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from snnlib.checks import number as checked_number
 from snnlib.checks import whole_number
+from snnlib.divergence import DivergenceCheck, check_finite_network
 from snnlib.metrics import Epoch, EpochMetrics, History
 from snnlib.places import Address, check_writable, named_path
 from snnlib.readout import predict
@@ -79,6 +80,7 @@ def train_epoch(
     autocast: AbstractContextManager[Any] | None = None,
     max_grad_norm: float | None = None,
     after_backward: Callable[[nn.Module], None] | None = None,
+    epoch: int | None = None,
 ) -> EpochMetrics:
     """Show every training image once and correct the weights after each batch.
 
@@ -95,27 +97,35 @@ def train_epoch(
         max_grad_norm: Shorten longer gradients to this norm, above 0; off if left out.
         after_backward: Called with ``network`` once its gradients are there, say to
             add those of other processes.
+        epoch: Its number, to be told if the run diverges.
 
     Returns:
         The running loss and accuracy, measured before each correction.
 
     Raises:
-        FloatingPointError: The mean loss is not a finite number.
+        FloatingPointError: A gradient, a parameter, a running statistic or the mean loss
+            is not finite. A step on such gradients is not taken.
         ValueError: ``batches`` is empty.
     """
     if max_grad_norm is not None:
         max_grad_norm = checked_number("max_grad_norm", max_grad_norm, above=0)
     network.train()
     tally = _Tally()
+    check = DivergenceCheck(network, optimizer, "" if epoch is None else f"epoch {epoch}")
     for images, labels in batches:
         with autocast or nullcontext():
             rate = respond(images)
         value = loss(rate.float(), labels)
         optimizer.zero_grad(set_to_none=True)
-        _correct(network, value, optimizer, scaler, max_grad_norm, after_backward)
+        _backward(network, value, optimizer, scaler, after_backward)
+        if scaler is None:  # which passes over a batch whose gradients overflow
+            check.gradients(images, value)
+        _correct(network, optimizer, scaler, max_grad_norm)
+        check.weights(images)
         if scheduler is not None:
             scheduler.step()
         tally.add(value, rate, labels)
+    check.finish()
     metrics = tally.metrics()
     if not math.isfinite(metrics.loss):
         raise FloatingPointError(
@@ -124,20 +134,28 @@ def train_epoch(
     return metrics
 
 
-def _correct(
+def _backward(
     network: nn.Module,
     value: Tensor,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler | None,
-    max_grad_norm: float | None,
     after_backward: Callable[[nn.Module], None] | None,
 ) -> None:
-    """Backward pass and optimizer step, with the loss scaled if float16 needs it."""
+    """Gradients of the loss, which is scaled meanwhile if float16 needs it."""
     (value if scaler is None else scaler.scale(value)).backward()
     if after_backward is not None:
         after_backward(network)
     if scaler is not None:
         scaler.unscale_(optimizer)
+
+
+def _correct(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
+    max_grad_norm: float | None,
+) -> None:
+    """The optimizer's step, with gradients shortened if so asked."""
     if max_grad_norm is not None:
         nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
     if scaler is None:
@@ -156,8 +174,9 @@ def evaluate(
     The network is in evaluation mode meanwhile and returns to the mode it had.
 
     Raises:
-        ValueError: ``batches`` is empty.
+        ValueError: ``batches`` is empty, or ``network`` holds NaN or infinity.
     """
+    check_finite_network(network)
     was_training = network.training
     network.eval()
     tally = _Tally()
@@ -211,6 +230,7 @@ def fit(
         The history, one :class:`Epoch` per epoch, numbered from 1.
 
     Raises:
+        FloatingPointError: The network diverged, or a loss is not finite.
         ValueError: ``n_epochs`` or ``start_epoch`` is no whole number of at least 0, or
             ``start_epoch`` does not fit ``n_epochs`` or ``history``.
     """
@@ -225,10 +245,13 @@ def fit(
     for number in range(start_epoch + 1, n_epochs + 1):
         if on_epoch_start is not None:
             on_epoch_start(number)
-        trained = train_epoch(network, respond, training, loss, optimizer, **options)
+        trained = train_epoch(network, respond, training, loss, optimizer, epoch=number, **options)
         measured = {
             name: evaluate(network, respond, batches, loss) for name, batches in evaluations.items()
         }
+        for name, metrics in measured.items():
+            if not math.isfinite(metrics.loss):
+                raise FloatingPointError(f"the {name} loss of epoch {number} is {metrics.loss}")
         epoch = Epoch(number, trained, measured)
         history.epochs.append(epoch)
         if on_epoch_end is not None:
