@@ -20,6 +20,7 @@ from typing import Any
 import snnlib
 from snnlib.claims import CLAIMS
 from snnlib.flags import make_parser, name_places, with_flags
+from snnlib.places import check_apart, check_writable, real_path
 from snnlib.stopping import INTERRUPTED, TERMINATED, Terminated, exit_code, sigterm_as_ctrl_c
 
 __all__ = ["INTERRUPTED", "TERMINATED", "Terminated", "main"]
@@ -127,7 +128,7 @@ def reproduce(options: argparse.Namespace, words: Sequence[str]) -> int:
             checkpoint = _checkpoint_of(config, options.out_dir)
             _run_and_record(config, options, checkpoint if checkpoint.exists() else None, ledger)
             if checkpoint not in not_ours:
-                checkpoint.unlink(missing_ok=True)
+                real_path(checkpoint).unlink(missing_ok=True)
     except KeyboardInterrupt as stop:
         _say_how_to_go_on("The same command goes on", words)
         return exit_code(stop)
@@ -207,7 +208,6 @@ def _run_and_record(
 def _check_places(config: Any, options: argparse.Namespace, resume: Any, ledger: Path) -> None:
     """Refuse, before the training, whatever could not be written or would be overwritten."""
     from snnlib.checkpoints import check_run_files
-    from snnlib.places import check_apart, check_writable
     from snnlib.records import LEDGER
 
     checkpoint = _checkpoint_of(config, options.out_dir)
@@ -251,7 +251,7 @@ def _run_side_by_side(
 
     def clear(name: str) -> None:
         if place[name] not in not_ours:
-            place[name].unlink(missing_ok=True)
+            real_path(place[name]).unlink(missing_ok=True)
 
     return run_side_by_side(
         dict(zip(place, map(words, missing), strict=True)),

@@ -214,7 +214,7 @@ def read_mnist(
     if name is not None and None in found:
         _refuse_other_images(name, raw)
     pixels, labels = (
-        _ensure_unpacked(path) if content is None else content
+        _ensure_unpacked(path, name or "root") if content is None else content
         for path, content in zip(paths, found, strict=True)
     )
     # What the SHA-256 promises: a head of 16 or 8 bytes, and a byte per pixel or label.
@@ -310,7 +310,7 @@ def _refuse_other_images(name: str, raw: Path) -> None:
             )
 
 
-def _ensure_unpacked(path: Path) -> bytes:
+def _ensure_unpacked(path: Path, name: str = "root") -> bytes:
     """Make ``path`` hold the verified original; rebuild it when damaged or missing."""
     if (known := _original(path)) is not None:
         return known
@@ -322,11 +322,11 @@ def _ensure_unpacked(path: Path) -> bytes:
     if _sha256(content) != SHA256[path.name]:
         raise OSError(f"the packaged file {path.name}.xz is damaged; reinstall snnlib")
     try:
-        write_whole(path, lambda name: Path(name).write_bytes(content))
+        write_whole(path, lambda temporary: Path(temporary).write_bytes(content))
     except OSError as error:
         raise OSError(
-            f"root must be a folder that can be written, got {path.parent} ({error}); "
-            f"pass another root or set SNNLIB_CACHE"
+            f"{name} must be a folder that can be written, got {path.parent} ({error}); "
+            f"name another folder or set SNNLIB_CACHE"
         ) from error
     logger.info("unpacked and verified %s", path)
     return content
