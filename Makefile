@@ -7,6 +7,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 JOBS   ?= 2
 BIN    := $(VENV)/bin
+LOWEST := .venv-lowest/bin
+# A version that uv finds or fetches, or the path of a Python.
+COLAB_PYTHON  ?= 3.13
+LOWEST_PYTHON ?= 3.11
 SITE   := book/_build/html/index.html
 READY  := $(VENV)/.ready
 
@@ -23,10 +27,10 @@ unexport PYTHONPATH
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint types notebooks check serve reproduce bench repository constraints clean
+.PHONY: help setup book test lint types notebooks check serve reproduce bench repository constraints colab-check lowest-check clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
 
 # The stamp is younger than the two files that decide what is installed.
 $(READY): pyproject.toml constraints.txt
@@ -76,6 +80,19 @@ repository: $(READY)  ## put the repository address everywhere: make repository 
 constraints: $(READY)  ## take the newest versions into constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --upgrade --no-header --no-annotate --quiet -o constraints.txt
+
+colab-check: $(READY)  ## every notebook with Colab's versions, installed as its first cell does
+	$(BIN)/python tools/colab_check.py --python $(COLAB_PYTHON) --jobs $(JOBS)
+
+lowest-check: $(READY)  ## everything with the lowest versions that pyproject.toml allows
+	$(BIN)/uv venv --quiet --clear --python $(LOWEST_PYTHON) .venv-lowest
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/python --resolution lowest-direct -e '.[book,test]'
+	$(LOWEST)/ruff check .
+	$(LOWEST)/ruff format --check .
+	$(LOWEST)/mypy --cache-dir=.mypy_cache/lowest src tools
+	$(LOWEST)/python -m pytest tests -n $(JOBS) --dist loadfile
+	$(LOWEST)/python tools/notebooks.py try --jobs $(JOBS)
+	@echo "The lower bounds of pyproject.toml are true."
 
 clean:  ## remove the built site and its cache (not .venv)
 	rm -rf book/_build

@@ -12,7 +12,14 @@ import notebooks
 import pytest
 import repository
 import yaml
-from chapter_rules import CHAPTER_RULES, NOTEBOOK_RULES, colab_setup, typed_percentages
+from chapter_rules import (
+    CHAPTER_RULES,
+    NOTEBOOK_RULES,
+    colab_setup,
+    stems_in_arrays,
+    typed_percentages,
+)
+from packaging.requirements import Requirement
 from percentages import ALLOWED, allowed_in, unfounded
 
 from snnlib.records import read_ledger
@@ -95,6 +102,21 @@ def test_a_chapter_keeps_the_rule(path, rule):
 @pytest.mark.parametrize("path", sorted(BOOK.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_a_page_that_runs_keeps_the_rule(path, rule):
     assert not list(rule(notebooks.read(path)))
+
+
+@pytest.mark.parametrize(
+    ("call", "n_found"),
+    [
+        ("ax.stem(steps, run.spikes)", 2),
+        ("ax.stem(torch.arange(4), run.spikes.numpy(), label='S')", 1),
+        ("ax.stem(steps.numpy(), run.spikes.tolist())", 0),
+        ("ax.stem(range(4), [0, 1, 0, 1])", 0),
+        ("print(path.stem)", 0),
+    ],
+)
+def test_a_tensor_given_to_stem_is_found(call, n_found):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(call)])
+    assert len(list(stems_in_arrays(notebook))) == n_found
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -259,6 +281,22 @@ def test_constraints_hold_names_and_versions_only():
     ]
     assert names(wanted) <= pinned
     assert "jupyter-book==1.0.4.post1" in lines
+
+
+def test_every_dependency_has_a_lower_bound_that_make_lowest_check_can_install():
+    extras = project()["optional-dependencies"]
+    for line in project()["dependencies"] + extras["book"] + extras["test"] + extras["bench"]:
+        assert re.search(r"(>=|==)\d", line), line
+
+
+def test_colabs_own_versions_are_within_the_bounds_so_that_nothing_is_replaced():
+    text = (ROOT / "tools" / "colab-pins.txt").read_text(encoding="utf-8")
+    pins = dict(line.split("==") for line in text.splitlines() if not line.startswith("#"))
+    wanted = [Requirement(line) for line in project()["dependencies"]]
+    found = {r.name for r in wanted if r.name in pins}
+    assert {"torch", "torchvision", "numpy", "numba", "matplotlib"} <= found
+    for one in wanted:
+        assert one.specifier.contains(pins.get(one.name, "9999")), (str(one), pins[one.name])
 
 
 def test_conda_users_install_the_same_project_with_the_same_list():

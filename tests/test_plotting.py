@@ -58,6 +58,39 @@ def test_images_and_rates_fill_their_axes():
     assert edges.index(max(edges)) == weights.index("bold") == 4
 
 
+# With the oldest matplotlib that pyproject.toml allows, too: make lowest-check.
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda ax, x, y: ax.plot(x, y, "o-"),
+        lambda ax, x, y: ax.plot(x, torch.stack([y, 2 * y], dim=1)),
+        lambda ax, x, y: ax.plot([x[0], x[1]], [y[0], y[1]]),
+        lambda ax, x, y: ax.loglog(1 + x, 1 + y),
+        lambda ax, x, y: ax.step(x, y, where="mid"),
+        lambda ax, x, y: ax.scatter(x, y, c=y),
+        lambda ax, x, y: ax.bar_label(ax.bar(x, y, bottom=y)),
+        lambda ax, x, y: ax.barh(x, y),
+        lambda ax, x, y: ax.hist(y, torch.linspace(0, 1, 5)),
+        lambda ax, x, y: ax.fill_between(x, y, 2 * y, step="post"),
+        lambda ax, x, y: ax.errorbar(x, y, yerr=y),
+        lambda ax, x, y: ax.hlines(y, 0, x),
+        lambda ax, x, y: ax.vlines(x, 0, y),
+        lambda ax, x, y: ax.axhline(y[0]),
+        lambda ax, x, y: ax.imshow(y.expand(4, -1), vmin=y.min(), vmax=y.max()),
+        lambda ax, x, y: ax.contourf(x, x, y.expand(len(x), -1)),
+        lambda ax, x, y: ax.annotate("", (x[0], y[0]), (x[1], y[1]), arrowprops={}),
+        lambda ax, x, y: ax.text(x[0], y[0], "here"),
+        lambda ax, x, y: ax.set(xticks=x, xlim=(x[0], x[-1])),
+        lambda ax, x, y: ax.stem(x.numpy(), y.numpy()),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_matplotlib_draws_the_tensors_that_chapters_hand_it(draw, dtype):
+    _, ax = plt.subplots()
+    draw(ax, torch.arange(5), torch.linspace(0.1, 0.9, 5, dtype=dtype))
+    ax.figure.canvas.draw()
+
+
 @pytest.mark.parametrize(
     ("draw", "message"),
     [

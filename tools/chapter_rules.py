@@ -152,6 +152,22 @@ def checked_by_nbval(notebook: Notebook) -> Iterator[str]:
             yield f"{name(cell)}: use a tag, the comment shows on the page"
 
 
+def stems_in_arrays(notebook: Notebook) -> Iterator[str]:
+    """``stem`` is given arrays; before matplotlib 3.11, Colab's too, it stops at a tensor."""
+    for cell in code_cells(notebook):
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "stem":
+                for drawn in filter(_may_be_a_tensor, node.args[:2]):
+                    yield f"{name(cell)}: stem({ast.unparse(drawn)}) needs .numpy() or .tolist()"
+
+
+def _may_be_a_tensor(node: ast.expr) -> bool:
+    if not isinstance(node, ast.Call):
+        return not isinstance(node, ast.List | ast.Tuple)
+    called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+    return called not in {"numpy", "tolist", "range"}
+
+
 def readable_unrendered(notebook: Notebook) -> Iterator[str]:
     """Markdown that Colab shows as well: no directive, no role."""
     for found in SITE_ONLY.finditer(prose(notebook)):
@@ -235,6 +251,7 @@ NOTEBOOK_RULES: tuple[Rule, ...] = (
     same_everywhere,
     pictures_described,
     checked_by_nbval,
+    stems_in_arrays,
     readable_unrendered,
     typeset_numbers,
     typed_percentages,

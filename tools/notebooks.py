@@ -2,6 +2,7 @@
 
     python tools/notebooks.py execute [chapter ...]   run in place, store outputs
     python tools/notebooks.py check [chapter ...]     the rules of chapter_rules.py
+    python tools/notebooks.py try [chapter ...]       run with the versions installed, store nothing
     python tools/notebooks.py warm                    run what the site needs, in parallel
     python tools/notebooks.py setup                   write the Colab cell into each chapter
 
@@ -124,6 +125,19 @@ def execute(paths: list[Path], jobs: int) -> bool:
     return _all(one, paths, jobs)
 
 
+def attempt(paths: list[Path], jobs: int) -> bool:
+    """Run chapters and store nothing: do they run with the versions installed here?"""
+
+    def one(path: Path) -> str:
+        notebook = read(path)
+        seconds = run(notebook)
+        outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+        noise = sum(output.get("name") == "stderr" for output in outputs)
+        return f"{path.stem}: {seconds:.0f} s" + (f", {noise} warnings" if noise else "")
+
+    return _all(one, paths, jobs)
+
+
 def warm(jobs: int) -> bool:
     """Run, side by side, the notebooks whose outputs the site's cache does not hold.
 
@@ -215,7 +229,7 @@ def setup(paths: list[Path]) -> bool:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("command", choices=["execute", "check", "warm", "setup"])
+    parser.add_argument("command", choices=["execute", "check", "try", "warm", "setup"])
     parser.add_argument("chapters", nargs="*", help="starts of file names; all if none")
     parser.add_argument("--jobs", type=int, default=2, help="chapters run side by side")
     given = parser.parse_intermixed_args()
@@ -225,6 +239,7 @@ def main() -> None:
     commands = {
         "execute": lambda: execute(paths, given.jobs),
         "check": lambda: check(paths),
+        "try": lambda: attempt(paths, given.jobs),
         "warm": lambda: warm(given.jobs),
         "setup": lambda: setup(paths),
     }

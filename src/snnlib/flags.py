@@ -101,7 +101,7 @@ def _wrapped(text: str) -> str:
 def _add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("preset", metavar="PRESET")
     for name, spellings, kind, help_text in _SETTINGS:
-        limited = {"choices": kind} if isinstance(kind, tuple) else {"type": kind}
+        limited: dict[str, Any] = {"choices": kind} if isinstance(kind, tuple) else {"type": kind}
         command.add_argument(*spellings, dest=name, help=help_text, **limited)
     command.add_argument("-amp", "--amp", action="store_true", help="forward pass in bfloat16")
     command.add_argument("-j", type=int, help="accepted for old habits; does nothing")
