@@ -190,7 +190,7 @@ def _check_settings(config: ExperimentConfig, stored: dict[str, Any], path: str 
 
     A setting that did not exist when it was made had its default value.
     """
-    stored = {**asdict(ExperimentConfig("", "", "")), **stored}
+    stored = {**asdict(ExperimentConfig("-", "-", "-")), **stored}
     free = {"device", "question"} | ({"epochs"} if config.schedule == "none" else set())
     refuse_other_settings(path, stored, asdict(config), free)
 

@@ -101,7 +101,7 @@ def _load(run: FFRun, path: Address) -> History:
     state = load_checkpoint(path)
     wanted = asdict(run.config)
     # A setting that did not exist when it was made had its default value.
-    stored = {**asdict(FFConfig("", "")), **state.get("settings", {})}
+    stored = {**asdict(FFConfig("-", "-")), **state.get("settings", {})}
     refuse_other_settings(path, stored, wanted, {"device", "question"})
     load_state(run, state["run"])
     return History.from_dict(state["history"])

@@ -18,6 +18,7 @@ from snnlib.checks import (
     image_tensor,
     label_tensor,
     number,
+    refuse,
     tensor,
     whole_number,
 )
@@ -122,6 +123,7 @@ def plot_images(
     Returns:
         The array of axes, one per cell of the grid.
     """
+    low, high = _limits(limits)
     images = image_tensor("images", images, unread=True)
     columns = whole_number("columns", columns, least=1)
     _check(
@@ -139,12 +141,20 @@ def plot_images(
     _, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for cell in grid.flat:
         cell.axis("off")
-    low, high = (None, None) if limits is None else [number("limits", x) for x in limits]
     for index, (cell, picture) in enumerate(zip(grid.flat, pictures, strict=False)):
         cell.imshow(picture, cmap=cmap, vmin=low, vmax=high)
         if titles is not None:
             cell.set_title(titles[index], fontsize=9)
     return grid
+
+
+def _limits(limits: tuple[float, float] | None) -> tuple[float | None, float | None]:
+    if limits is None:
+        return None, None
+    if not isinstance(limits, tuple | list) or len(limits) != 2:
+        refuse("limits", "two numbers or None", limits)
+    low = number("limits[0]", limits[0])
+    return low, number("limits[1]", limits[1], above=low)
 
 
 def plot_curves(
