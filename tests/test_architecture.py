@@ -64,8 +64,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ff_settings": {"neuron_constants", "settings"},
     "ff_presets": {"ff_settings"},
     "flags": {"claims", "ff_presets", "places", "presets"},
-    "fused": {"fused_kernels", "known_layers", "lanes", "neurons", "scan", "sparse", "surrogate"},
     "known_layers": {"networks", "neurons", "surrogate"},
+    "walks": {"known_layers", "neurons", "scan"},
+    "fused": {"fused_kernels", "known_layers", "lanes", "neurons", "scan", "sparse", "surrogate"},
     "theory": {"neurons"},
     "training": {"divergence", "metrics", "places", "readout"},
     "events": {"event_bits", "event_kernels", "lanes", "surrogate"},
@@ -137,7 +138,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "neurons",
         "presets",
         "readout",
-        "scan",
+        "walks",
     },
     "anytime": {
         "divergence",
@@ -147,6 +148,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "known_layers",
         "presets",
         "readout",
+        "walks",
     },
     "ff_experiments": {
         "checkpoints",

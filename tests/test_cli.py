@@ -343,6 +343,9 @@ def test_a_healthy_installation_passes_the_doctor(capsys):
     [
         ("torchvision", "operator torchvision::nms does not exist", "install torch torchvision"),
         ("torchvision", "undefined symbol", "-m pip install -U torchvision"),
+        ("numba", "Numba needs NumPy 2.3 or less. Got NumPy 2.4.", "-m pip install -U numba numpy"),
+        ("matplotlib", "numpy.core.multiarray failed", "-m pip install -U matplotlib numpy"),
+        ("safetensors", "", "-m pip install -U safetensors"),
         ("spikingjelly", "No module named 'spikingjelly.activation_based'", "spikingjelly>=2.0"),
     ],
 )
@@ -358,9 +361,9 @@ def test_the_doctor_knows_the_cure(package, error, cure, capsys, monkeypatch):
     assert main(["doctor"]) == 1
     printed = capsys.readouterr().out
     line = next(line for line in printed.splitlines() if line.startswith("WRONG"))
-    assert error in line
+    assert (error.rstrip(".") or "RuntimeError") in line
     assert cure.replace("install torch", "--force-reinstall torch") in line
-    assert "1 of 6 need care" in printed
+    assert "1 of 9 need care" in printed
 
 
 def test_versions_name_what_decides_a_result():

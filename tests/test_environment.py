@@ -5,6 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from snnlib import environment
+from snnlib.cli import main
 
 COUNT_FAULTS = """
 import resource, torch
@@ -32,3 +36,100 @@ def test_freed_memory_is_used_again_without_asking_the_system():
     assert took == "True"
     assert int(before) > 300  # three tensors ten times, in pages of 4 KiB or 2 MiB
     assert int(after) < int(before) / 5
+
+
+def broken(monkeypatch, error=RuntimeError):
+    def no_kernel(*shape, **options):
+        raise error("CUDA error: no kernel image is available for execution\non the device")
+
+    monkeypatch.setattr(torch, "Generator", lambda device: None)
+    monkeypatch.setattr(torch, "ones", no_kernel)
+
+
+def test_a_gpu_that_does_not_compute_is_neither_chosen_nor_praised(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    broken(monkeypatch)
+    assert environment.pick_device("auto") == "cpu"
+    (record,) = caplog.records
+    assert "the GPU does not compute: CUDA error: no kernel image is available" in record.message
+    well, text = environment._devices()
+    assert not well
+    assert "no kernel image is available for execution; install torch for this GPU" in text
+    with pytest.raises(ValueError, match="device='cuda' does not compute here: CUDA error: no"):
+        environment.pick_device("cuda")
+
+
+def test_a_gpu_that_computes_is_chosen(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+    monkeypatch.setattr(environment, "fault_of", lambda device: "")
+    assert environment.pick_device("auto") == "cuda"
+    assert environment._devices()[1].endswith("GPU Some GPU computes")
+
+
+def test_a_wrong_product_is_a_fault(monkeypatch):
+    ones = torch.ones
+    assert environment.fault_of("cpu") == ""
+    monkeypatch.setattr(torch, "ones", lambda *shape, **options: 2 * ones(*shape, **options))
+    assert "was 32.0, not 8" in environment.fault_of("cpu")
+
+
+def test_an_apple_gpu_is_taken_where_it_computes_and_refused_where_not(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device='mps' does not compute here: torch sees no Apple"):
+        environment.pick_device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(environment, "fault_of", lambda device: "")
+    assert environment.pick_device("mps") == "mps"
+    assert "the Apple GPU computes; --device mps takes it" in environment._devices()[1]
+
+
+@pytest.mark.parametrize("name", ["mps", "xpu", "meta", "gpu", "cuda:99", "hpu", "mkldnn"])
+def test_a_device_that_is_not_there_ends_in_one_sentence(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if name == "mps" and torch.backends.mps.is_available():
+        pytest.skip("there is an Apple GPU")
+    for preset in ("fc-quick", "ff-1"):
+        assert main(["train", preset, "--device", name]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("snnlib: device")
+        assert said.count("\n") == 1
+        assert "Traceback" not in said
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+BROKEN_NUMBA = """
+import sys, types
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numba":
+            raise ImportError("Numba needs NumPy 2.3 or less. Got NumPy 2.4.")
+sys.meta_path.insert(0, Finder())
+from snnlib.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def with_broken_numba(*words, folder):
+    return subprocess.run(
+        [sys.executable, "-c", BROKEN_NUMBA, *words], capture_output=True, text=True, cwd=folder
+    )
+
+
+def test_a_numba_that_cannot_be_imported_is_told_as_it_is(tmp_path):
+    small = ["--limit", "60", "--test-limit", "20", "-b", "20", "--device", "cpu"]
+    auto = with_broken_numba("train", "fc-quick", *small, "-epochs", "1", folder=tmp_path)
+    assert auto.returncode == 0
+    said = auto.stderr
+    assert said.count("engine='auto' takes 'scan' in place of 'events'") == 1
+    assert "it is installed, but cannot be imported (Numba needs NumPy 2.3 or less." in said
+    assert "pip install numba" not in said
+    fixed = with_broken_numba("train", "fc-quick", *small, "--engine", "events", folder=tmp_path)
+    assert fixed.returncode == 1
+    assert "snnlib: engine='events' does not run here: The fast kernels" in fixed.stderr
+    assert "Numba needs NumPy 2.3 or less" in fixed.stderr
+    forward = with_broken_numba("train", "ff-1", folder=tmp_path)
+    assert forward.returncode == 1
+    assert "Traceback" not in forward.stderr
+    assert "Numba needs NumPy 2.3 or less" in forward.stderr

@@ -23,10 +23,11 @@ from torch import Tensor, nn
 
 from snnlib.divergence import check_finite_network
 from snnlib.encoding import constant_encode
-from snnlib.engines import Noise, normalised, run_by_scan
+from snnlib.engines import Noise, normalised
 from snnlib.known_layers import check_countable, layers_of, time_begins_at
 from snnlib.presets import ExperimentConfig
 from snnlib.readout import predict
+from snnlib.walks import run_by_scan
 
 # One 32-bit floating-point operation in 45 nm at 0.9 V, in picojoules: Horowitz
 # (2014), "Computing's energy problem", ISSCC, Fig. 1.1.9.
@@ -219,7 +220,7 @@ class _Tally:
         self._judge(x, labels)
 
     def _count_spikes(self, name: str, x: Tensor) -> None:
-        _add(self.spikes, name, x.flatten(2).sum(2).double().sum(1))
+        _add(self.spikes, name, x.flatten(2).sum(2).cpu().double().sum(1))
 
     def _count_arrivals(self, name: str, layer: nn.Module, x: Tensor, spiking: bool) -> None:
         """Each spike, or number that is not 0, arrives at every connection of its place."""

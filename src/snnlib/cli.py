@@ -44,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if _speaks():
             print("\nInterrupted.", file=sys.stderr)
         return exit_code(stop)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
         if _speaks():
             print(f"snnlib: {error}", file=sys.stderr)
         return 1

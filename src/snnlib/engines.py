@@ -12,34 +12,40 @@ differ in who computes the time steps:
     auto          the fastest of these that fits the network and the device
 """
 
+import functools
 import importlib
-import importlib.util
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from spikingjelly.activation_based import functional
-from spikingjelly.activation_based.neuron import BaseNode
 from torch import Tensor, nn
 
 from snnlib.encoding import constant_encode, poisson_encode
 from snnlib.faults import last_step_rate, run_neurons
-from snnlib.known_layers import (
-    blocks_of,
-    dense_layer,
-    layers_of,
-    runs_itself,
-    surrogate_of,
-    time_begins_at,
-)
+from snnlib.known_layers import dense_layer, knows, layers_of, surrogate_of, time_begins_at
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
-from snnlib.neurons import LIFParameters, parameters_of, simulate_if, simulate_lif
+from snnlib.neurons import LIFParameters, parameters_of
 from snnlib.presets import ExperimentConfig
 from snnlib.readout import firing_rate
+from snnlib.walks import RUNNERS, run_by_scan, walk
 
 Respond = Callable[[Tensor], Tensor]
-RunNeurons = Callable[[Any, Tensor], Tensor]
+
+logger = logging.getLogger(__name__)
+
+__all__ = [
+    "Noise",
+    "Respond",
+    "choose_engine",
+    "make_network",
+    "make_respond",
+    "normalised",
+    "run_by_scan",
+    "walk",
+    "where_time_begins",
+]
 
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
 
@@ -119,14 +125,17 @@ def choose_engine(
         precisions = ("off", "bfloat16") if fast == "fused" else ("off",)
         fits = device.type == "cpu" and config.amp in precisions and config.conv_steps == "all"
         fits = fits and (config.encoding == "poisson") == (fast == "events")
-        fast = fast if fits and _available(fast) else "scan"
-        knows = (engine for engine in (fast, "scan") if network is None or _knows(engine, network))
-        return next(knows, "spikingjelly")
+        if fits and (reason := _reason_not(fast)):
+            _say_once(f"engine='auto' takes 'scan' in place of {fast!r}: {reason}")
+            fits = False
+        fast = fast if fits else "scan"
+        takes = (engine for engine in (fast, "scan") if network is None or knows(engine, network))
+        return next(takes, "spikingjelly")
     if config.engine in ("events", "fused"):
         if device.type != "cpu":
             raise ValueError(f"engine={config.engine!r} runs on a CPU only, got device={device}")
-        if not _available(config.engine):
-            raise ValueError(f"engine={config.engine!r} needs numba: python -m pip install numba")
+        if reason := _reason_not(config.engine):
+            raise ValueError(f"engine={config.engine!r} does not run here: {reason}")
     return config.engine
 
 
@@ -155,32 +164,6 @@ def make_respond(
     return _respond_by_layers(config, network, noise, engine)
 
 
-def walk(
-    layers: Iterable[nn.Module], x: Tensor, run_neurons: RunNeurons, n_steps: int, repeat_at: int
-) -> Tensor:
-    """Send a sequence through the layers of a network.
-
-    What is the same at every step need not be computed at every step: the input
-    may come with one step only, which is repeated ``n_steps`` times just before
-    layer number ``repeat_at``.
-
-    Args:
-        layers: SpikingJelly layers in multi-step mode.
-        x: ``[T, N, 1, 28, 28]``, or one step of it.
-        run_neurons: A neuron layer and its currents to spikes.
-        n_steps: Number of time steps T.
-        repeat_at: Where time begins.
-
-    Returns:
-        Output spikes, ``[T, N, 10]``.
-    """
-    for number, layer in enumerate(layers):
-        if number == repeat_at and len(x) != n_steps:
-            x = x.expand(n_steps, *x.shape[1:])
-        x = run_neurons(layer, x) if isinstance(layer, BaseNode) else layer(x)
-    return x
-
-
 def where_time_begins(config: ExperimentConfig, network: nn.Module, engine: str) -> int:
     """The layer from which on every time step is computed.
 
@@ -197,45 +180,6 @@ def where_time_begins(config: ExperimentConfig, network: nn.Module, engine: str)
     return 0 if engine == "spikingjelly" else time_begins_at(layers)
 
 
-def run_by_scan(layer: Any, currents: Tensor) -> Tensor:
-    """Currents ``[T, ...]`` into a SpikingJelly neuron layer, all steps in one pass, to spikes.
-
-    Spikes and gradients are those of the layer's own forward, from rest. PLIF neurons,
-    whose time constant learns, run their own forward.
-
-    Raises:
-        ValueError: The layer is of another class; its own forward runs it.
-    """
-    from snnlib.scan import if_scan, lif_scan
-
-    if runs_itself(layer):
-        return _from_rest(layer, currents)
-    neuron, surrogate = parameters_of(layer), surrogate_of(layer)
-    scan = lif_scan if isinstance(neuron, LIFParameters) else if_scan
-    return scan(currents, neuron, surrogate)
-
-
-def _run_by_torch(layer: Any, currents: Tensor) -> Tensor:
-    if runs_itself(layer):
-        return _from_rest(layer, currents)
-    neuron, surrogate = parameters_of(layer), surrogate_of(layer)
-    if isinstance(neuron, LIFParameters):
-        return simulate_lif(currents, neuron, surrogate).spikes
-    return simulate_if(currents, neuron, surrogate).spikes
-
-
-def _from_rest(layer: Any, currents: Tensor) -> Tensor:
-    layer.reset()
-    return cast(Tensor, layer(currents))
-
-
-_RUNNERS: dict[str, RunNeurons] = {
-    "spikingjelly": lambda layer, currents: layer(currents),
-    "torch": _run_by_torch,
-    "scan": run_by_scan,
-}
-
-
 def _respond_by_layers(
     config: ExperimentConfig, network: nn.Module, noise: Noise, engine: str
 ) -> Respond:
@@ -250,7 +194,7 @@ def _respond_by_layers(
             return firing_rate(network(x.expand(config.n_steps, *x.shape[1:])))
         begin = where_time_begins(config, network, engine)
         functional.reset_net(network)
-        return firing_rate(walk(layers_of(network), x, _RUNNERS[engine], config.n_steps, begin))
+        return firing_rate(walk(layers_of(network), x, RUNNERS[engine], config.n_steps, begin))
 
     return respond
 
@@ -312,23 +256,15 @@ def normalised(config: ExperimentConfig, images: Tensor) -> Tensor:
     return (images - MNIST_MEAN) / MNIST_STD if config.normalise else images
 
 
-def _knows(engine: str, network: nn.Module) -> bool:
-    """Whether an engine would take all layers of a network."""
+def _reason_not(engine: str) -> str:
+    """Why the fast room cannot be entered here; empty if it can."""
     try:
-        if engine == "events":
-            dense_layer(network)
-        elif engine == "fused":
-            blocks_of(network)
-        else:
-            for layer in layers_of(network):
-                if isinstance(layer, BaseNode):
-                    runs_itself(layer)
-    except ValueError:
-        return False
-    return True
+        importlib.import_module(f"snnlib.{engine}")
+    except ImportError as error:
+        return str(error)
+    return ""
 
 
-def _available(engine: str) -> bool:
-    """Whether the room exists and numba, which it needs, is installed."""
-    rooms = (f"snnlib.{engine}", "numba")
-    return all(importlib.util.find_spec(room) is not None for room in rooms)
+@functools.cache
+def _say_once(text: str) -> None:
+    logger.warning(text)

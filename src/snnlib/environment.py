@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import logging
 import os
 import platform
 import secrets
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import snnlib
+
+logger = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "torchvision", "spikingjelly", "numba", "triton")
 
@@ -52,22 +55,47 @@ def device_name(device: str) -> str:
 
 
 def pick_device(name: str) -> str:
-    """The device that a setting names, for torch; ``"auto"`` takes a GPU if there is one.
+    """The device that a setting names, for torch; ``"auto"`` takes a GPU of CUDA if it answers.
+
+    A device is asked to compute a little before it is chosen: a GPU may be there, and
+    torch have no code for it.
 
     Raises:
-        ValueError: There is no such device, or torch sees no GPU.
+        ValueError: There is no such device, or it does not compute.
     """
     import torch
 
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        if not torch.cuda.is_available():
+            return "cpu"
+        if fault := fault_of("cuda"):
+            logger.warning(f"device='auto' takes the CPU, since the GPU does not compute: {fault}")
+            return "cpu"
+        return "cuda"
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f"device must be auto, cpu, cuda, cuda:0 ..., got {name!r}") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={name!r} was asked for, but torch sees no GPU; try device='cpu'")
+    if device.type != "cpu" and (fault := fault_of(name)):
+        raise ValueError(f"device={name!r} does not compute here: {fault}; try device='cpu'")
     return name
+
+
+def fault_of(device: str) -> str:
+    """What a device says when asked for one small product; empty if it computes it."""
+    import torch
+
+    try:
+        if torch.device(device).type == "mps" and not torch.backends.mps.is_available():
+            return "torch sees no Apple GPU"
+        torch.Generator(device)
+        ones = torch.ones(2, 2, device=device)
+        answer = float((ones @ ones).sum())  # reading it waits for it
+    except Exception as error:  # each backend has its own
+        return _first_line(error)
+    return "" if answer == 8.0 else f"the sum of 2 x 2 ones times 2 x 2 ones was {answer}, not 8"
 
 
 def has_bfloat16_instructions() -> bool | None:
@@ -131,7 +159,9 @@ def diagnose() -> list[tuple[bool, str]]:
         One line per examination: whether it is well, and a sentence; a sentence
         about a fault says what to do.
     """
-    return [check() for check in (_python, _torch, _torchvision, _spikingjelly, _devices, _mnist)]
+    others = [_package(name) for name in ("numba", "matplotlib", "safetensors")]
+    first = [check() for check in (_python, _torch, _torchvision, _spikingjelly)]
+    return [*first, *others, _devices(), _mnist()]
 
 
 def _git(folder: Path, *words: str) -> str | None:
@@ -174,7 +204,13 @@ def _examine(name: str, look: Callable[[], str], advice: dict[str, str]) -> tupl
     except Exception as error:  # a broken installation may raise anything
         help_text = [cure for sign, cure in advice.items() if sign in str(error)]
         cure = help_text[0] if help_text else f"reinstall it: python -m pip install -U {name}"
-        return False, f"{name}: {str(error).splitlines()[0]}; {cure}"
+        return False, f"{name}: {_first_line(error)}; {cure}"
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, or its name where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".;") if lines else type(error).__name__
 
 
 def _torch() -> tuple[bool, str]:
@@ -203,6 +239,11 @@ def _spikingjelly() -> tuple[bool, str]:
     return _examine("spikingjelly", look, {"activation_based": cure})
 
 
+def _package(name: str) -> tuple[bool, str]:
+    cure = f"bring both to versions that go together: python -m pip install -U {name} numpy"
+    return _examine(name, lambda: _imported(name), {"NumPy": cure, "numpy": cure})
+
+
 def _imported(module: str) -> str:
     importlib.import_module(module)
     return ""
@@ -216,7 +257,14 @@ def _devices() -> tuple[bool, str]:
     n_threads = torch.get_num_threads()
     text = f"{n_threads} {'thread' if n_threads == 1 else 'threads'} on {_processor()}"
     if torch.cuda.is_available():
-        return True, f"{text}; GPU {torch.cuda.get_device_name()}"
+        if fault := fault_of("cuda"):
+            cure = "install torch for this GPU, see pytorch.org; until then the CPU is used"
+            return False, f"{text}; the GPU does not compute: {fault}; {cure}"
+        return True, f"{text}; GPU {torch.cuda.get_device_name()} computes"
+    if torch.backends.mps.is_available():
+        fault = fault_of("mps")
+        told = f"does not compute: {fault}" if fault else "computes; --device mps takes it"
+        return True, f"{text}; the Apple GPU {told}"
     return True, f"{text}; no GPU, none is needed"
 
 
@@ -227,5 +275,5 @@ def _mnist() -> tuple[bool, str]:
         load_mnist(train=True)
         images = load_mnist(train=False)
     except Exception as error:
-        return False, f"MNIST: {str(error).splitlines()[0]}"
+        return False, f"MNIST: {_first_line(error)}"
     return True, f"MNIST, in the package itself: {len(images)} test images ({images.source})"

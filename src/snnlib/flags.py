@@ -16,7 +16,7 @@ from snnlib.presets import CHOICES, PRESETS
 # Setting, spellings (those of the posts among them), type, help.
 _SETTINGS: list[tuple[str, tuple[str, ...], Any, str]] = [
     ("n_steps", ("-T", "--n-steps"), int, "time steps per image"),
-    ("device", ("-device", "--device"), str, "auto, cpu, cuda, cuda:0 ..."),
+    ("device", ("-device", "--device"), str, "auto, cpu, cuda, cuda:0, mps ..."),
     ("batch_size", ("-b", "--batch-size"), int, "images per batch"),
     ("epochs", ("-epochs", "--epochs"), int, "passes over the training images"),
     ("optimizer", ("-opt", "--optimizer"), CHOICES["optimizer"], "adam or sgd"),
@@ -122,7 +122,7 @@ def _add_reproduce(command: argparse.ArgumentParser) -> None:
     command.add_argument("--all", action="store_true", help="every claim that lacks a run")
     command.add_argument("--seeds", type=int, default=1, help="how many seeds of each run")
     command.add_argument("--jobs", type=int, default=1, help="so many runs side by side")
-    command.add_argument("-device", "--device", help="auto, cpu, cuda, cuda:0 ...")
+    command.add_argument("-device", "--device", help="auto, cpu, cuda, cuda:0, mps ...")
     _add_places(command)
 
 

@@ -119,6 +119,22 @@ def surrogate_of(node: Any) -> ATan | Sigmoid:
     return ours[type(slope)](float(slope.alpha))
 
 
+def knows(engine: str, network: nn.Module) -> bool:
+    """Whether an engine takes all layers of a network as they are."""
+    try:
+        if engine == "events":
+            dense_layer(network)
+        elif engine == "fused":
+            blocks_of(network)
+        elif engine != "spikingjelly":
+            for part in layers_of(network):
+                if isinstance(part, nodes.BaseNode):
+                    runs_itself(part)
+    except ValueError:
+        return False
+    return True
+
+
 def dense_layer(network: nn.Module) -> tuple[nn.Linear, Any]:
     """The dense layer and the neurons of a network of these two, for the engine ``events``.
 

@@ -25,9 +25,17 @@ try:
     from numba import njit, types
     from numba.core import cgutils
     from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
-except ImportError as error:  # pragma: no cover
+except Exception as error:  # a broken installation may raise anything
+    missing = isinstance(error, ModuleNotFoundError) and error.name in ("numba", "llvmlite")
+    reason = "install it with 'pip install numba'"
+    if not missing:
+        told = (str(error) or type(error).__name__).splitlines()[0]
+        reason = (
+            f"it is installed, but cannot be imported ({told}); "
+            "'pip install -U numba numpy' brings versions that go together"
+        )
     raise ImportError(
-        "The fast kernels of snnlib need numba; install it with 'pip install numba', "
+        f"The fast kernels of snnlib need numba; {reason}, "
         "or use the plain torch path (--engine torch)."
     ) from error
 
