@@ -200,9 +200,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "training",
     },
     "cli": {
-        "checkpoints",
         "claims",
-        "data",
         "distributed",
         "environment",
         "experiments",
@@ -210,11 +208,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "places",
         "records",
         "reproduction",
+        "run_files",
         "side_by_side",
         "stopping",
         "training",
     },
     "__main__": {"cli"},
+    "run_files": {"checkpoints", "data", "places", "records"},
 }
 
 

@@ -20,7 +20,16 @@ from typing import Any
 import snnlib
 from snnlib.claims import CLAIMS
 from snnlib.flags import make_parser, name_places, with_flags
-from snnlib.places import check_apart, check_writable, real_path
+from snnlib.places import real_path
+from snnlib.run_files import (
+    age,
+    check_places,
+    checkpoint_of,
+    images_of,
+    is_finished,
+    ledger_of_claims,
+    weights_of,
+)
 from snnlib.stopping import INTERRUPTED, TERMINATED, Terminated, exit_code, sigterm_as_ctrl_c
 
 __all__ = ["INTERRUPTED", "TERMINATED", "Terminated", "main"]
@@ -87,14 +96,14 @@ def train(options: argparse.Namespace, words: Sequence[str]) -> int:
     config = with_flags(find_preset(options.preset), options)
     if options.j is not None and _speaks():
         print("-j is not needed: the images are in memory, no worker processes load them")
-    checkpoint = _checkpoint_of(config, options.out_dir)
+    checkpoint = checkpoint_of(config, options.out_dir)
     resume = checkpoint if options.go_on and checkpoint.exists() else options.resume
     ledger = Path(options.ledger or Path(options.out_dir) / "ledger.jsonl")
-    before = _age(checkpoint)
+    before = age(checkpoint)
     try:
         _run_and_record(config, options, resume, ledger)
     except KeyboardInterrupt as stop:
-        begun = _age(checkpoint) != before and not options.go_on
+        begun = age(checkpoint) != before and not options.go_on
         again = [*_without_resume(words), "-resume", str(checkpoint)] if begun else words
         _say_how_to_go_on("Go on with", again)
         return exit_code(stop)
@@ -109,7 +118,7 @@ def reproduce(options: argparse.Namespace, words: Sequence[str]) -> int:
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ValueError("reproduce runs in one process; several runs go side by side with --jobs")
     asked = [claim for name in options.claims for claim in find_claims(name)]
-    ledger = _ledger_of_claims(options)
+    ledger = ledger_of_claims(options)
     records = read_ledger(ledger)
     if options.list or not (options.claims or options.all):
         _show(claims_as_markdown(records))
@@ -119,13 +128,13 @@ def reproduce(options: argparse.Namespace, words: Sequence[str]) -> int:
     hint = "" if missing else "; to run them once more name another file with --ledger"
     print(f"{len(runs) - len(missing)} of {len(runs)} runs are recorded already{hint}", flush=True)
     for config in missing:
-        _check_places(config, options, _checkpoint_of(config, options.out_dir), ledger)
-    not_ours = {_checkpoint_of(c, options.out_dir) for c in missing if _is_finished(c, options)}
+        check_places(config, options, checkpoint_of(config, options.out_dir), ledger)
+    not_ours = {checkpoint_of(c, options.out_dir) for c in missing if is_finished(c, options)}
     try:
         if options.jobs != 1:
             return _run_side_by_side(missing, options, ledger, not_ours)
         for config in missing:
-            checkpoint = _checkpoint_of(config, options.out_dir)
+            checkpoint = checkpoint_of(config, options.out_dir)
             _run_and_record(config, options, checkpoint if checkpoint.exists() else None, ledger)
             if checkpoint not in not_ours:
                 real_path(checkpoint).unlink(missing_ok=True)
@@ -141,7 +150,7 @@ def ledger(options: argparse.Namespace, words: Sequence[str]) -> int:
 
     if options.ledger and not Path(options.ledger).is_file():
         raise ValueError(f"--ledger must name a file that is there, got {options.ledger}")
-    records = read_ledger(_ledger_of_claims(options))
+    records = read_ledger(ledger_of_claims(options))
     if options.json:
         lines = (json.dumps(record.to_dict(), ensure_ascii=False) for record in records)
         _show("\n".join(lines))
@@ -182,17 +191,17 @@ def _run_and_record(
     if _speaks():
         begun = f" (goes on from {resume})" if resume else ""
         print(f"{config.name}: {config.question}{begun}", flush=True)
-    checkpoint = _checkpoint_of(config, options.out_dir)
+    checkpoint = checkpoint_of(config, options.out_dir)
     if _speaks():  # the others write nothing, and have no voice to refuse with
-        _check_places(config, options, resume, ledger)
+        check_places(config, options, resume, ledger)
     with joined(config.device) as group, _telling_what_is_left(checkpoint):
         with group.all_or_none():
-            images = _images_of(config, getattr(options, "data_dir", None))
+            images = images_of(config, getattr(options, "data_dir", None))
         record = run_experiment(
             config,
             resume=resume,
             checkpoint=checkpoint,
-            weights=_weights_of(checkpoint, options),
+            weights=weights_of(checkpoint, options),
             on_epoch_end=_reporter(config, getattr(options, "tensorboard", None)),
             progress=_progress_bar if sys.stderr.isatty() else None,
             group=group,
@@ -203,26 +212,6 @@ def _run_and_record(
     append_record(record, ledger)
     print(f"{record.preset}, seed {record.seed}, {record.protocol} protocol: {record.result}")
     print(f"recorded as {record.id} in {ledger}", flush=True)
-
-
-def _check_places(config: Any, options: argparse.Namespace, resume: Any, ledger: Path) -> None:
-    """Refuse, before the training, whatever could not be written or would be overwritten."""
-    from snnlib.checkpoints import check_run_files
-    from snnlib.records import LEDGER
-
-    checkpoint = _checkpoint_of(config, options.out_dir)
-    weights = _weights_of(checkpoint, options)
-    check_run_files(checkpoint, weights, resume, names=("--out-dir", "--out-dir"))
-    check_writable("--ledger", ledger, LEDGER)
-    check_apart({"--ledger": ledger, "the checkpoint": checkpoint, "the weights": weights})
-
-
-def _images_of(config: Any, data_dir: str | None) -> dict[str, Any]:
-    """The images of ``--data-dir``, as arguments of a run; none without it."""
-    from snnlib.data import read_both
-
-    limits = [getattr(config, name, None) for name in ("limit", "test_limit")]
-    return {} if data_dir is None else read_both(Path(data_dir), "--data-dir", *limits)
 
 
 @contextmanager
@@ -247,7 +236,7 @@ def _run_side_by_side(
         words += ["--protocol", config.protocol] if hasattr(config, "protocol") else []
         return [*words, "--save-model"] if options.save_model else words
 
-    place = {path.stem: path for path in (_checkpoint_of(c, options.out_dir) for c in missing)}
+    place = {path.stem: path for path in (checkpoint_of(c, options.out_dir) for c in missing)}
 
     def clear(name: str) -> None:
         if place[name] not in not_ours:
@@ -261,26 +250,6 @@ def _run_side_by_side(
     )
 
 
-def _checkpoint_of(config: Any, out_dir: str) -> Path:
-    protocol = getattr(config, "protocol", "own")
-    return Path(out_dir) / f"{config.name}-{protocol}-s{config.seed}.ckpt"
-
-
-def _weights_of(checkpoint: Path, options: argparse.Namespace) -> Path | None:
-    return checkpoint.with_suffix(".safetensors") if options.save_model else None
-
-
-def _is_finished(config: Any, options: argparse.Namespace) -> bool:
-    """Whether a finished run of the user lies where ours would; it is read, not cleared away."""
-    from snnlib.checkpoints import epochs_in
-
-    return epochs_in(_checkpoint_of(config, options.out_dir)) >= getattr(config, "n_epochs", 1)
-
-
-def _age(file: Path) -> int | None:
-    return file.stat().st_mtime_ns if file.exists() else None
-
-
 def _without_resume(words: Sequence[str]) -> list[str]:
     """The words of a command without the file that it went on from."""
     kept = [word for word in words if not word.startswith(("-resume=", "--resume="))]
@@ -288,23 +257,6 @@ def _without_resume(words: Sequence[str]) -> list[str]:
         while flag in kept:
             del kept[kept.index(flag) : kept.index(flag) + 2]
     return kept
-
-
-def _ledger_of_claims(options: argparse.Namespace) -> Path:
-    """The ledger asked for; else the packaged one.
-
-    Outside a source checkout the packaged ledger is only read, and new records
-    go to ``runs/ledger.jsonl``.
-    """
-    from snnlib.records import ledger_path
-
-    if options.ledger:
-        return Path(options.ledger)
-    in_checkout = (Path(snnlib.__file__).parents[2] / "pyproject.toml").exists()
-    writes = options.command == "reproduce" and (options.claims or options.all)
-    if in_checkout or not writes:
-        return ledger_path()
-    return Path(options.out_dir) / "ledger.jsonl"
 
 
 def _speaks() -> bool:
