@@ -396,6 +396,25 @@ def test_a_file_keeps_its_permissions(tmp_path):
     assert place.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("name", ["c", "c.old", "w", "w.old", "l"])
+def test_what_its_owner_has_protected_is_not_replaced(name, tmp_path):
+    def run():
+        places = {"checkpoint": tmp_path / "c", "weights": tmp_path / "w"}
+        append_record(run_experiment(FC, **places, **IMAGES), tmp_path / "l")
+
+    run()
+    run()
+    (tmp_path / name).chmod(0o444)
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(ValueError, match=rf"must name a .*written.*{name}"):
+        run()
+    assert (tmp_path / name).read_bytes() == before
+    for save in (save_weights, save_checkpoint):
+        with pytest.raises(ValueError, match="path must name a"):
+            save(tmp_path / name, {"w": torch.ones(1)})
+    assert (tmp_path / name).read_bytes() == before
+
+
 def test_a_refused_run_leaves_no_empty_folders(tmp_path):
     (tmp_path / "notes").write_text("mine")
     with pytest.raises(ValueError, match="weights must name a new file"):
@@ -502,6 +521,14 @@ def test_reproduce_looks_at_all_places_first_and_keeps_a_finished_run_of_train(
     left = sorted((path.name, path.exists()) for path in tmp_path.rglob("*.ckpt"))
     assert left == [("fc-ce-honest-s0.ckpt", False), ("fc-honest-s0.ckpt", True)]
     assert len(read_ledger(tmp_path / "l.jsonl")) == 2
+
+
+def test_a_file_is_no_folder_for_curves(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main(["train", "fc", *QUICK, "--tensorboard", "notes.txt"]) == 1
+    assert "--tensorboard must name a place that can be written" in capsys.readouterr().err
+    assert state_of(tmp_path) == {"notes.txt": b"mine"}
 
 
 def test_curves_are_added_to_a_folder_and_replace_no_file(tmp_path):

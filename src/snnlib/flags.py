@@ -10,7 +10,7 @@ import snnlib
 from snnlib.checks import yes_or_no
 from snnlib.claims import CLAIMS
 from snnlib.ff_presets import FF_PRESETS
-from snnlib.places import named_path
+from snnlib.places import check_writable, named_path
 from snnlib.presets import CHOICES, PRESETS
 
 # Setting, spellings (those of the posts among them), type, help.
@@ -155,8 +155,11 @@ def with_flags(config: Any, options: argparse.Namespace) -> Any:
 
 
 def name_places(options: argparse.Namespace) -> None:
-    """Put the home folder for ``~`` in every path, and refuse what names no place."""
+    """Put the home folder for ``~`` in every path, and refuse what names no such place."""
     for option, flag, is_folder in _PLACES:
         value = getattr(options, option, None)
         if isinstance(value, str) and "://" not in value:  # TensorBoard knows such stores
-            setattr(options, option, os.fspath(named_path(flag, value, folder=is_folder)))
+            place = named_path(flag, value, folder=is_folder)
+            setattr(options, option, os.fspath(place))
+            if option == "tensorboard":
+                check_writable(flag, place / "events.out.tfevents")

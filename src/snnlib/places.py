@@ -75,8 +75,8 @@ def check_writable(name: str, file: Path, kind: Kind | None = None) -> None:
     try:
         target = real_path(file)
         if target.exists():
-            if not target.is_file():  # a folder, a device
-                raise IsADirectoryError(target)
+            if not target.is_file() or _is_protected(target):  # a folder, a device
+                raise PermissionError(target)
             target.open("r+b").close()
         elif file.is_symlink() and not target.parent.is_dir():  # say a disk that is not there
             raise FileNotFoundError(target.parent)
@@ -88,12 +88,16 @@ def check_writable(name: str, file: Path, kind: Kind | None = None) -> None:
 
 
 def refuse_other_file(name: str, file: Path, kind: Kind) -> None:
-    """Refuse a file that is there, holds something, and is not of our ``kind``.
+    """Refuse a file that is there, holds something, and is not of our ``kind``, or is protected.
 
     Raises:
         ValueError: The sentence names the file and the way out.
     """
-    if not file.exists() or (file.is_file() and not file.stat().st_size):
+    if not file.exists():
+        return
+    if _is_protected(file):
+        raise ValueError(f"{name} must name a file that may be written, got {file}, protected")
+    if file.is_file() and not file.stat().st_size:
         return
     if not file.is_file() or not kind.is_ours(file):
         raise ValueError(
@@ -149,6 +153,11 @@ def write_whole(path: Path, write: Callable[[str], object], *, keep_old: bool = 
     finally:
         if temporary.parent.is_dir():
             temporary.unlink(missing_ok=True)
+
+
+def _is_protected(file: Path) -> bool:
+    """Whether nobody may write it; renaming, or the superuser, would not mind."""
+    return file.is_file() and not file.stat().st_mode & 0o222
 
 
 def _beside(target: Path) -> Path:
