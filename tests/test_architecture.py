@@ -150,6 +150,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "readout",
         "walks",
     },
+    "ff_stored": {"data", "ff_post", "ff_presets", "ff_rules", "records"},
     "ff_experiments": {
         "checkpoints",
         "data",
@@ -193,8 +194,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "checkpoints",
         "data",
         "engines",
+        "ff_stored",
         "places",
         "presets",
+        "readout",
         "records",
         "reproduction",
         "training",

@@ -3,12 +3,14 @@
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
-from snnlib import environment
+from snnlib import cli, engines, environment
 from snnlib.cli import main
+from snnlib.presets import PRESETS
 
 COUNT_FAULTS = """
 import resource, torch
@@ -85,7 +87,7 @@ def test_an_apple_gpu_is_taken_where_it_computes_and_refused_where_not(monkeypat
     assert "the Apple GPU computes; --device mps takes it" in environment._devices()[1]
 
 
-@pytest.mark.parametrize("name", ["mps", "xpu", "meta", "gpu", "cuda:99", "hpu", "mkldnn"])
+@pytest.mark.parametrize("name", ["mps", "xpu", "meta", "gpu", "cuda:99", "hpu"])
 def test_a_device_that_is_not_there_ends_in_one_sentence(name, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if name == "mps" and torch.backends.mps.is_available():
@@ -100,36 +102,44 @@ def test_a_device_that_is_not_there_ends_in_one_sentence(name, capsys, tmp_path,
 
 
 BROKEN_NUMBA = """
-import sys, types
+import sys
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == "numba":
             raise ImportError("Numba needs NumPy 2.3 or less. Got NumPy 2.4.")
 sys.meta_path.insert(0, Finder())
-from snnlib.cli import main
-sys.exit(main(sys.argv[1:]))
+import snnlib.lanes
 """
 
 
-def with_broken_numba(*words, folder):
-    return subprocess.run(
-        [sys.executable, "-c", BROKEN_NUMBA, *words], capture_output=True, text=True, cwd=folder
-    )
-
-
-def test_a_numba_that_cannot_be_imported_is_told_as_it_is(tmp_path):
-    small = ["--limit", "60", "--test-limit", "20", "-b", "20", "--device", "cpu"]
-    auto = with_broken_numba("train", "fc-quick", *small, "-epochs", "1", folder=tmp_path)
-    assert auto.returncode == 0
-    said = auto.stderr
-    assert said.count("engine='auto' takes 'scan' in place of 'events'") == 1
-    assert "it is installed, but cannot be imported (Numba needs NumPy 2.3 or less." in said
+def test_a_numba_that_cannot_be_imported_is_told_as_it_is():
+    done = subprocess.run([sys.executable, "-c", BROKEN_NUMBA], capture_output=True, text=True)
+    said = done.stderr.splitlines()[-1]
+    told = "it is installed, but cannot be imported (Numba needs NumPy 2.3 or less. Got NumPy 2.4.)"
+    assert f"ImportError: The fast kernels of snnlib need numba; {told}" in said
+    assert "pip install -U numba numpy" in said
     assert "pip install numba" not in said
-    fixed = with_broken_numba("train", "fc-quick", *small, "--engine", "events", folder=tmp_path)
-    assert fixed.returncode == 1
-    assert "snnlib: engine='events' does not run here: The fast kernels" in fixed.stderr
-    assert "Numba needs NumPy 2.3 or less" in fixed.stderr
-    forward = with_broken_numba("train", "ff-1", folder=tmp_path)
-    assert forward.returncode == 1
-    assert "Traceback" not in forward.stderr
-    assert "Numba needs NumPy 2.3 or less" in forward.stderr
+
+
+def test_without_numba_auto_takes_another_engine_and_says_so_once(monkeypatch, caplog):
+    def import_module(name):
+        raise ImportError(f"numba is broken ({name})")
+
+    monkeypatch.setattr(engines.importlib, "import_module", import_module)
+    engines._say_once.cache_clear()
+    cpu, fc = torch.device("cpu"), replace(PRESETS["fc"], engine="auto")
+    assert [engines.choose_engine(fc, cpu) for _ in range(3)] == ["scan"] * 3
+    (record,) = caplog.records
+    reason = "numba is broken (snnlib.events)"
+    assert record.message == f"engine='auto' takes 'scan' in place of 'events': {reason}"
+    with pytest.raises(ValueError, match=r"engine='events' does not run here: numba is broken"):
+        engines.choose_engine(replace(fc, engine="events"), cpu)
+
+
+def test_a_package_that_cannot_be_imported_ends_a_command_in_one_sentence(monkeypatch, capsys):
+    def train(options, words):
+        raise ImportError("numba is broken")
+
+    monkeypatch.setitem(cli.COMMANDS, "train", train)
+    assert main(["train", "ff-1"]) == 1
+    assert capsys.readouterr().err == "snnlib: numba is broken\n"

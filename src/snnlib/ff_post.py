@@ -23,6 +23,8 @@ from snnlib.readout import firing_rate, predict
 from snnlib.scan import lif_scan
 from snnlib.surrogate import ATan, Sigmoid
 
+PORTION = 250  # images that are answered at a time
+
 
 def overlay_labels_in_column(images: Tensor, labels: Tensor) -> Tensor:
     """The post's overlay: clear ten pixels of the top row, then write down the left edge.
@@ -212,8 +214,8 @@ def count_correct_post(network: PostNetwork, images: ImageSet, generator: torch.
         ValueError: ``network`` holds NaN or infinity.
     """
     check_finite_network(network)
-    rows = 250
     right = 0
-    for part, labels in zip(images.images.split(rows), images.labels.split(rows), strict=True):
+    parts = zip(images.images.split(PORTION), images.labels.split(PORTION), strict=True)
+    for part, labels in parts:
         right += (predict_post(network, part, generator) == labels).sum()
     return int(right)

@@ -4,24 +4,30 @@
 from, so whoever loads it knows what was trained, how, and how well it did.
 """
 
+import math
 import os
 import tempfile
+import time
 from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from snnlib import checks
 from snnlib.assembly import LOSSES, stream_seed
 from snnlib.checkpoints import WEIGHTS, load_weights, save_weights
 from snnlib.data import ImageSet, load_mnist, make_loader
 from snnlib.engines import Noise, choose_engine, make_network, make_respond
+from snnlib.ff_stored import build, count_hits, predict_images
 from snnlib.places import check_apart, check_writable, named_path
 from snnlib.presets import ExperimentConfig
+from snnlib.readout import predict
 from snnlib.records import RunRecord, read_ledger
 from snnlib.reproduction import find
-from snnlib.training import EpochMetrics, evaluate
+from snnlib.training import EpochMetrics, Respond, evaluate
 
 MAX_BYTES = 8_000_000  # of one file; the CSNN with 64 channels takes 6.6 million
 MAX_BYTES_IN_ALL = 12_000_000
@@ -48,10 +54,15 @@ def load_stored(
         network, record = load_stored("fc")
         spikes = network(poisson_encode(images, record.settings["n_steps"]))
 
+    What ``snnlib train NAME --save-model`` wrote is read with the name of its file, as in
+    ``load_stored("fc-quick-post-s0", folder="runs")``, Forward-Forward networks as well;
+    :func:`predict_stored` asks either kind.
+
     Args:
         preset: Its name, one of :func:`stored_presets`.
         folder: Where the weights are; the package if left out.
-        ledger: Where the record is; the packaged ledger if left out.
+        ledger: Where the record is; if left out, ``ledger.jsonl`` in ``folder`` if there is
+            one, else the packaged ledger.
 
     Returns:
         The network of the preset on the CPU, in evaluation mode, and the record.
@@ -62,6 +73,12 @@ def load_stored(
     """
     path = find(preset, stored_presets(folder), "set of stored weights")
     weights, record_id = load_weights(path)
+    if (
+        ledger is None
+        and folder is not None
+        and (beside := Path(folder) / "ledger.jsonl").is_file()
+    ):
+        ledger = beside
     record = _record(record_id, ledger)
     return _network(weights, record, path), record
 
@@ -73,19 +90,57 @@ def measure(
 
     An honest run gets the random numbers of its record, if the same engine drew
     them; a run under the post's protocol gets new ones, since its test came in the
-    middle of training.
+    middle of training. Forward-Forward has no loss on its answers: it is NaN.
 
     Args:
         network: From :func:`load_stored`.
         record: Its record.
         test_images: All 10,000 MNIST test images if left out.
     """
-    config = _settings(record)
-    noise = Noise(torch.Generator())
-    respond = make_respond(config, network, noise, choose_engine(config, torch.device("cpu")))
-    noise.restart(stream_seed(config.seed, record.result.epoch, "test"))
     test = load_mnist(train=False) if test_images is None else test_images
+    if _is_forward_forward(record):
+        begin = time.perf_counter()
+        n_correct = count_hits(network.eval(), record, test)
+        return EpochMetrics(math.nan, n_correct, len(test), time.perf_counter() - begin)
+    config = _settings(record)
+    respond = _respond(network, record)
     return evaluate(network, respond, make_loader(test, config.batch_size), LOSSES[config.loss])
+
+
+@torch.no_grad()
+def predict_stored(network: nn.Module, record: RunRecord, images: Any) -> Tensor:
+    """The digits that a network from :func:`load_stored` sees, as its run was tested.
+
+    Args:
+        network: From :func:`load_stored`.
+        record: Its record.
+        images: Grey values in [0, 1], ``[N, 1, 28, 28]``.
+
+    Returns:
+        Digits ``[N]``, int64.
+
+    Raises:
+        ValueError: ``images`` have another shape, or values outside [0, 1].
+    """
+    shown = checks.grey_tensor("images", images, torch.float32)
+    if shown.dim() != 4 or shown.shape[1:] != (1, 28, 28):
+        checks.refuse("images", "[N, 1, 28, 28]", shown)
+    if not len(shown):
+        return torch.empty(0, dtype=torch.int64)
+    network.eval()
+    if _is_forward_forward(record):
+        return predict_images(network, record, shown)
+    respond = _respond(network, record)
+    return torch.cat([predict(respond(p)) for p in shown.split(_settings(record).batch_size)])
+
+
+def _respond(network: nn.Module, record: RunRecord) -> Respond:
+    """Answers as at the look at the test images, with the random numbers of the record."""
+    config, noise = _settings(record), Noise(torch.Generator())
+    engine = choose_engine(config, torch.device("cpu"), network)
+    respond = make_respond(config, network, noise, engine)
+    noise.restart(stream_seed(config.seed, record.result.epoch, "test"))
+    return respond
 
 
 def tolerance(record: RunRecord) -> float:
@@ -130,6 +185,10 @@ def keep_weights(
     if record_id and named and record_id != named:
         raise ValueError(f"{os.fspath(source)} is of record {named}, not {record_id}")
     record = _record(record_id or named, ledger)
+    if _is_forward_forward(record):
+        raise ValueError(
+            f"record {record.id} is of Forward-Forward, whose weights are not kept here"
+        )
     place = weights_folder() if folder is None else named_path("folder", folder, folder=True)
     target = place / f"{record.preset}.safetensors"
     check_apart({"source": named_path("source", source), "the file kept": target})
@@ -151,22 +210,36 @@ def keep_weights(
 def _record(record_id: str, ledger: Address | None) -> RunRecord:
     if not record_id:
         raise ValueError("the file names no record; say which one with record_id")
+    if ledger is not None and not Path(ledger).is_file():
+        raise ValueError(f"ledger must be a file that is there, got {os.fspath(ledger)}")
     known = {record.id: record for record in read_ledger(ledger)}
-    record: RunRecord = find(record_id, known, "record")
+    if record_id not in known and ledger is None:
+        raise ValueError(
+            f"there is no record {record_id!r} in the ledger of the package; pass the one that the "
+            "run was written to: ledger='runs/ledger.jsonl', or wherever that is"
+        )
+    try:
+        record: RunRecord = find(record_id, known, "record")
+    except ValueError as error:
+        place = "the ledger of the package" if ledger is None else os.fspath(ledger)
+        raise ValueError(f"{error}; the ledger that was read is {place}") from error
     return record
+
+
+def _is_forward_forward(record: RunRecord) -> bool:
+    return "network" not in record.settings
 
 
 def _settings(record: RunRecord) -> ExperimentConfig:
     """The settings of a recorded run, to be run on the CPU in full precision."""
     names = {f.name for f in fields(ExperimentConfig)}
-    if "network" not in record.settings:
-        raise ValueError(f"record {record.id} is of Forward-Forward, whose weights are not kept")
     known = {name: value for name, value in record.settings.items() if name in names}
     return replace(ExperimentConfig(**known), device="cpu", engine="auto", amp="off")
 
 
 def _network(weights: dict[str, Tensor], record: RunRecord, path: Address) -> nn.Module:
-    network = make_network(_settings(record))
+    forward_forward = _is_forward_forward(record)
+    network = build(record) if forward_forward else make_network(_settings(record))
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
