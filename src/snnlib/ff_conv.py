@@ -10,6 +10,7 @@ learns alone, from its own rates.
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -45,6 +46,10 @@ class ClassLayer(nn.Module):
         self.weights = weights
         self.norm = norm
         self.steady = steady
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """As :meth:`rate`."""
+        return self.rate(inputs)
 
     def rate(self, inputs: Tensor) -> Tensor:
         """Rates ``[N, C, H, W]`` (or ``[N, C]``) for images or for the rates from below."""
@@ -96,10 +101,7 @@ def build_classwise(config: FFConfig, noise: torch.Generator) -> ForwardForwardN
     The two layers above the first convolution, as far as they rest on convolutions, see
     their input at half the width and height: for each place the busiest of four neurons.
     """
-
-    def steady(current: Tensor) -> Tensor:
-        return steady_rate(current, config.n_steps, config.neuron)
-
+    steady = partial(steady_rate, n_steps=config.n_steps, neuron=config.neuron)
     layers, side = [], 28
     for number, (n_in, n_out) in enumerate(pairwise((1, *config.hidden, *config.dense))):
         halved = number in (1, 2) and number <= len(config.hidden)

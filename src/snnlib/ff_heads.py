@@ -33,6 +33,14 @@ class TaughtNetwork(nn.Module):
         self.hidden = hidden
         self.head = head
 
+    def forward(self, images: Tensor) -> Tensor:
+        """What the head says to images without a label: ``[N, 1, 28, 28]`` to ``[N, 10]``."""
+        if isinstance(self.head, ForwardForwardLayer):
+            with torch.no_grad():
+                top = self.hidden(overlay_neutral(images))[-1]
+            return self.head.rate(top)
+        return cast(Tensor, self.head(features(self.hidden, images)))
+
 
 def features(hidden: ForwardForwardNetwork, images: Tensor) -> Tensor:
     """What all layers say to images without a label, side by side: ``[N, sum of widths]``."""
@@ -43,7 +51,8 @@ def features(hidden: ForwardForwardNetwork, images: Tensor) -> Tensor:
 
 def _with_head(losses: Tensor, of_head: Tensor) -> Tensor:
     """Gradients of the head as well; its loss behind those of the layers, ``[L + 1]``."""
-    of_head.backward()
+    if of_head.requires_grad:  # else its weights are frozen
+        of_head.backward()
     return torch.cat([losses, of_head.detach()[None]])
 
 

@@ -4,6 +4,7 @@ All are :class:`ForwardForwardLayer`. What changes is the neuron, and, for Poiss
 input, how the layer next to the image counts its spikes.
 """
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -49,7 +50,8 @@ class PoissonLayer(AlikeLayer):
     """The layer next to the image, shown Poisson spikes of the grey values.
 
     Every spike has the same size, for all images. On a CPU the event engine works on
-    the spikes alone.
+    the spikes alone, and reads the weights by itself; a linear map that has hooks, or
+    weights in another precision than float32, is called instead, which takes longer.
 
     Args:
         in_features: Number of pixels; images are flattened.
@@ -73,8 +75,8 @@ class PoissonLayer(AlikeLayer):
             in_features,
             out_features,
             n_steps,
-            lambda currents: lif_scan(currents, neuron),
-            lambda current: steady_rate(current, n_steps, neuron),
+            partial(lif_scan, neuron=neuron),
+            partial(steady_rate, n_steps=n_steps, neuron=neuron),
             length,
         )
         self.neuron = neuron
@@ -87,12 +89,22 @@ class PoissonLayer(AlikeLayer):
 
     def rate(self, inputs: Tensor) -> Tensor:
         """Rates ``[N, K]`` for images ``[N, ...]``, with fresh spikes at every call."""
-        if not inputs.is_cpu:
+        if (
+            not inputs.is_cpu
+            or self.linear.weight.dtype != torch.float32
+            or _has_hooks(self.linear)
+        ):
             return firing_rate(self(inputs))
         seed = int(torch.randint(2**62, (), generator=self.noise))
         weight, bias = self.size * self.linear.weight, self.linear.bias
         images = inputs.detach().flatten(1)
         return poisson_linear_lif(images, weight, self.n_steps, self.neuron, seed=seed, bias=bias)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether a call does more than ``forward``, as with pruned weights and some norms."""
+    before, after = module._forward_pre_hooks, module._forward_hooks
+    return bool(before or after or module._backward_hooks or module._backward_pre_hooks)
 
 
 class LabelledNetwork(ForwardForwardNetwork):
@@ -128,8 +140,8 @@ def make_layer(
         n_in,
         n_out,
         n_steps,
-        lambda currents: lif_scan(currents, neuron),
-        lambda current: steady_rate(current, n_steps, neuron),
+        partial(lif_scan, neuron=neuron),
+        partial(steady_rate, n_steps=n_steps, neuron=neuron),
         config.length,
     )
 

@@ -96,6 +96,10 @@ class PostNetwork(nn.Module):
             positive, negative = self.pair_of_rates(below, positive, negative, generator)
         return positive, negative
 
+    def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """As :meth:`rates`; what learns is asked layer by layer, by :meth:`pair_of_rates`."""
+        return self.rates(images, generator)
+
     @torch.no_grad()
     def rates(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         """Rates of all layers while it predicts: one stream of images, ``[N, K]`` each."""

@@ -115,6 +115,10 @@ class ForwardForwardLayer(nn.Module):
 class ForwardForwardNetwork(nn.Module):
     """A stack of layers that never learn from each other.
 
+    Layers are asked for their ``rate`` where they hand on rates, and called where they hand
+    on spikes: a hook on a whole layer hears calls only. One on the network, or on the linear
+    map of a layer, hears all of them.
+
     Args:
         layers: From the image upwards.
         hand_over: What a layer gives the next: its ``"rate"``, shown as a steady
@@ -225,7 +229,8 @@ def learn_from(
                 rate, inputs = network.step(layer, inputs)
             if learns:
                 value = objective(rate)
-                value.backward()
+                if value.requires_grad:  # else the weights of this layer are frozen
+                    value.backward()
                 losses.append(value.detach())
         if number == only:
             break
@@ -255,9 +260,10 @@ def every_label_rate(layer: ForwardForwardLayer, images: Tensor, n_classes: int 
     matrix product serves all, there and back. Rates are ``[n_classes * N, K]``.
     """
     marked = overlay_labels(images, torch.zeros_like(images[:, 0, 0, 0], dtype=torch.int64))
+    current = layer.current(marked)  # first, since a call may renew weights that are pruned
     columns = layer.linear.weight[:, :n_classes].T  # [n_classes, K]
     change = (columns - columns[0])[:, None, :] * layer.scale_of(marked)  # [n_classes, N, K]
-    return layer.rate_of(layer.current(marked) + change).flatten(0, 1)
+    return layer.rate_of(current + change).flatten(0, 1)
 
 
 @torch.no_grad()

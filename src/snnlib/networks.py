@@ -3,11 +3,18 @@
 A forward pass is one trial: it resets the neurons first, so nobody outside has
 to remember to. All layers work in multi-step mode, so the whole network, its
 convolutions too, sees every time step.
+
+After it the neurons keep their last potential ``v``, with its gradient, to be read
+or regularised. It belongs to the trial, not to the network: it is in no
+``state_dict``, the next trial resets it, and a copy of the network
+(``copy.deepcopy``, ``pickle``, ``torch.save``, ``AveragedModel``) is at rest.
 """
 
-from typing import cast
+import copy
+from typing import Any, cast
 
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from spikingjelly.activation_based.base import MemoryModule
 from torch import Tensor, nn
 
 
@@ -37,6 +44,26 @@ class _SpikingNetwork(nn.Module):
             )
         functional.reset_net(self)
         return self.layers(sequence)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a file is made from: all but the potentials of the last trial."""
+        parts = {name: _at_rest(part) for name, part in self._modules.items()}
+        return {**self.__dict__, "_modules": parts}
+
+
+def _at_rest(part: nn.Module | None) -> nn.Module | None:
+    """The module itself, or, if it or a part of it has a state, one beside it without it.
+
+    Both share all that is not state: a potential after a trial hangs on the graph of that
+    trial, and Python can copy no such tensor.
+    """
+    if part is None or not any(isinstance(inner, MemoryModule) for inner in part.modules()):
+        return part
+    twin = copy.copy(part)
+    twin._modules = {name: _at_rest(inner) for name, inner in part._modules.items()}
+    if isinstance(twin, MemoryModule):
+        twin._memories = copy.deepcopy(twin._memories_rv)
+    return twin
 
 
 def _v_reset(reset: str) -> float | None:
