@@ -235,6 +235,7 @@ def main() -> None:
     given = parser.parse_intermixed_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two kernels must not fight for the cores
     os.environ.pop("MPLBACKEND", None)  # the kernel chooses its own
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # no word about the debugger
     paths = notebooks(given.chapters)
     commands = {
         "execute": lambda: execute(paths, given.jobs),
