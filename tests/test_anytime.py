@@ -325,7 +325,7 @@ def test_the_network_returns_to_the_mode_it_had(test_images):
 
 def test_bad_input_is_refused_by_name(test_images):
     batches = make_loader(test_images, 10)
-    with pytest.raises(ValueError, match="n_steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n_steps must be a whole number of at least 1, got 0"):
         read_anytime(FullyConnectedSNN(), batches, 0)
     with pytest.raises(ValueError, match="batches must hold at least one batch"):
         read_anytime(FullyConnectedSNN(), [], 2)

@@ -125,7 +125,7 @@ def test_what_the_kernels_would_misread_is_refused():
         norm_if_pool(x.double(), norm, IFParameters(), 1)
     with pytest.raises(ValueError, match="neuron must be IFParameters, without a leak"):
         norm_if_pool(x, norm, LIFParameters(), 1)
-    with pytest.raises(ValueError, match="n_steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n_steps must be a whole number of at least 1, got 0"):
         norm_if_pool(x, norm, IFParameters(), 0)
 
 

@@ -114,7 +114,11 @@ def test_weights_that_do_not_fit_are_refused_with_their_shape():
         spike_conv2d(torch.zeros(1, 1, 4, 4, 16), torch.empty(10, 16, 3, 3))
     with pytest.raises(ValueError, match="spikes must be"):
         spike_conv2d(torch.zeros(1, 1, 4, 4, 32), torch.empty(64, 16, 3, 3))
-    with pytest.raises(ValueError, match="spikes must be float32 on the CPU, got torch"):
-        spike_conv2d(torch.zeros(1, 1, 4, 4, 16).double(), torch.empty(64, 16, 3, 3))
+    with pytest.raises(ValueError, match="weight must be float32 on the CPU, got torch"):
+        spike_conv2d(torch.zeros(1, 1, 4, 4, 16), torch.empty(64, 16, 3, 3).double())
+    with pytest.raises(ValueError, match="spikes must be float32, or exact in it"):
+        spike_conv2d(
+            torch.full((1, 1, 4, 4, 16), 0.1, dtype=torch.float64), torch.empty(64, 16, 3, 3)
+        )
     with pytest.raises(ValueError, match=r"spikes must be \[T, N, C\]"):
         spike_linear(torch.zeros(1, 16), torch.empty(64, 16))

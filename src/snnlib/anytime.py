@@ -21,6 +21,7 @@ import torch
 from spikingjelly.activation_based.neuron import BaseNode
 from torch import Tensor, nn
 
+from snnlib import checks
 from snnlib.divergence import check_finite_network
 from snnlib.encoding import constant_encode
 from snnlib.engines import Noise, normalised
@@ -51,6 +52,8 @@ def energy_pj(accumulates: float, multiply_accumulates: float) -> float:
         accumulates: Synaptic operations.
         multiply_accumulates: Likewise of numbers.
     """
+    accumulates = checks.number("accumulates", accumulates, least=0)
+    multiply_accumulates = checks.number("multiply_accumulates", multiply_accumulates, least=0)
     return ADD_PJ * accumulates + (ADD_PJ + MULTIPLY_PJ) * multiply_accumulates
 
 
@@ -72,6 +75,7 @@ def fan_out(layer: nn.Module, shape: Iterable[int]) -> Tensor:
     """
     if not isinstance(layer, nn.Conv2d | nn.Linear):
         raise ValueError(f"layer must be a convolution or a dense layer, got {layer}")
+    shape = [checks.whole_number("shape", size, 1) for size in shape]
     ones = copy.deepcopy(layer).to("cpu", torch.float64)
     nn.init.ones_(ones.weight)
     if ones.bias is not None:
@@ -167,14 +171,16 @@ def read_anytime(
         ValueError: ``n_steps`` is below 1, ``batches`` is empty, ``encode`` returns
             another number of steps, or ``network`` holds NaN or infinity.
     """
+    n_steps = checks.whole_number("n_steps", n_steps, 1)
     check_finite_network(network)
-    if n_steps < 1:
-        raise ValueError(f"n_steps must be at least 1, got {n_steps}")
     was_training, tally = network.training, _Tally(n_steps)
     network.eval()
     try:
         for images, labels in batches:
+            images = checks.image_tensor("images", images)
+            labels = checks.label_tensor("labels", labels, len(images))
             x = constant_encode(images, 1) if encode is None else encode(images)
+            x = checks.float_tensor("encode(images)", x, next(network.parameters()).dtype)
             tally.show(network, x, labels, spiking=encode is not None)
     finally:
         network.train(was_training)

@@ -22,6 +22,7 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
+from snnlib import checks
 from snnlib.encoding import constant_encode, poisson_encode
 from snnlib.faults import last_step_rate, run_neurons
 from snnlib.known_layers import dense_layer, knows, layers_of, surrogate_of, time_begins_at
@@ -152,7 +153,23 @@ def make_respond(
         network: From :func:`make_network`, on the device of the images to come.
         noise: Where the encoder's randomness comes from.
         engine: From :func:`choose_engine`.
+
+    Returns:
+        The function. Once per batch it refuses images that are not finite, of another
+        shape, or not exact in the type of the weights.
     """
+    answer = _answer(config, network, noise, engine)
+
+    def respond(images: Tensor) -> Tensor:
+        shown = checks.image_tensor("images", images, next(network.parameters()).dtype)
+        if shown.dim() != 4 or shown.shape[1:] != (1, 28, 28) or not len(shown):
+            checks.refuse("images", "[N, 1, 28, 28] with N of at least 1", shown)
+        return answer(shown)
+
+    return respond
+
+
+def _answer(config: ExperimentConfig, network: nn.Module, noise: Noise, engine: str) -> Respond:
     if config.neuron == "relu":
         return lambda images: network(normalised(config, images))
     if config.rule == "last_step" or config.spike == "soft":

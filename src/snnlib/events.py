@@ -22,7 +22,6 @@ import logging
 import math
 import sys
 from collections.abc import Callable
-from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -31,11 +30,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snnlib import event_bits, event_kernels
+from snnlib import checks, event_bits, event_kernels
 from snnlib.event_bits import STEPS
 from snnlib.event_kernels import Constants
 from snnlib.lanes import LANES, share, split
-from snnlib.surrogate import ATan, Sigmoid
+from snnlib.neuron_constants import check_law
+from snnlib.surrogate import ATan, Sigmoid, check_surrogate
 
 _CHUNK = 64  # images that share one partial gradient
 _log = logging.getLogger(__name__)
@@ -85,7 +85,11 @@ def poisson_linear_lif(
         ValueError: Grey values outside [0, 1], shapes that do not fit, no time step,
             or a tensor that is not float32 on the CPU.
     """
-    grey = _checked(images, n_steps)
+    grey, n_steps = _checked(images, n_steps)
+    weight = checks.tensor("weight", weight)
+    bias = None if bias is None else checks.tensor("bias", bias)
+    check_law(neuron)
+    check_surrogate(surrogate)
     if weight.dim() != 2 or weight.shape[1] != grey.shape[1]:
         raise ValueError(f"weight must be [K, {grey.shape[1]}], got {tuple(weight.shape)}")
     if bias is not None and bias.shape != weight.shape[:1]:
@@ -116,31 +120,31 @@ def poisson_spikes(
     Returns:
         Spikes, 0 or 1, float32 ``[T, N, n_pixels]``.
     """
-    grey = _checked(images, n_steps)
+    grey, n_steps = _checked(images, n_steps)
     words = _encode(grey, n_steps, seed, first_index or 0)
     spikes = torch.zeros(n_steps, *grey.shape)
     event_bits.unpack(grey.numpy(), n_steps, *words, spikes.numpy())
     return spikes
 
 
-def _checked(images: Tensor, n_steps: int) -> Tensor:
+def _checked(images: Any, n_steps: Any) -> tuple[Tensor, int]:
     """Images as ``[N, n_pixels]`` float32, refused if they have another shape or device."""
-    if n_steps < 1:
-        raise ValueError(f"n_steps must be at least 1, got {n_steps}")
+    n_steps = checks.whole_number("n_steps", n_steps, 1)
+    images = checks.tensor("images", images)
+    if not images.is_floating_point():
+        images = checks.image_tensor("images", images)  # refuses them
     if images.dim() < 2 or images.device.type != "cpu":
         raise ValueError(
             f"images must be [N, ...] on the CPU, got {tuple(images.shape)} on {images.device}"
         )
-    grey = images.detach().flatten(1).to(torch.float32).contiguous()
-    return grey
+    grey = checks.float_tensor("images", images.detach(), torch.float32)
+    return grey.flatten(1).contiguous(), n_steps
 
 
 def _encode(grey: Tensor, n_steps: int, seed: int, first_index: int) -> _Words:
     """Draw the spikes of a batch."""
-    if not isinstance(seed, Integral):
-        raise ValueError(f"seed must be a whole number, got {seed!r}")
-    if not isinstance(first_index, Integral) or first_index < 0:
-        raise ValueError(f"first_index must be a whole number of at least 0, got {first_index!r}")
+    seed = checks.whole_number("seed", seed)
+    first_index = checks.whole_number("first_index", first_index, 0)
     n_images, n_blocks = len(grey), -(-n_steps // STEPS)
     starts = np.empty(n_images + 1, np.int64)
     if event_bits.count_grey(grey.numpy(), starts):

@@ -16,6 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from snnlib import checks
 from snnlib.ff_goodness import class_goodness, every_label_loss
 from snnlib.ff_pairs import Lesson, Rule, answers_from_layer
 from snnlib.ff_presets import FFConfig
@@ -74,6 +75,11 @@ class LocalLinear(nn.Module):
 
     def __init__(self, side: int, n_out: int, field: int, n_classes: int = 10) -> None:
         super().__init__()
+        field = checks.whole_number("field", field, 1, checks.whole_number("side", side, 1))
+        n_classes = checks.whole_number("n_classes", n_classes, 1)
+        n_out = checks.whole_number("n_out", n_out, n_classes)
+        if n_out % n_classes:
+            raise ValueError(f"n_out must be a multiple of n_classes={n_classes}, got {n_out}")
         n_places = n_out // n_classes
         n_rows, n_columns = grid_shape(n_places)
         down = _stretches(side, field, n_rows)[:, None, :, None]

@@ -15,6 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from snnlib import checks
 from snnlib.divergence import DivergenceCheck
 from snnlib.ff_goodness import forward_forward_loss, goodness, normalise_length
 from snnlib.ff_labels import (
@@ -71,11 +72,13 @@ class ForwardForwardLayer(nn.Module):
         length: float = 2.0,
     ) -> None:
         super().__init__()
+        in_features = checks.whole_number("in_features", in_features, 1)
+        out_features = checks.whole_number("out_features", out_features, 1)
         self.linear = nn.Linear(in_features, out_features)
-        self.n_steps = n_steps
+        self.n_steps = checks.whole_number("n_steps", n_steps, 1)
         self.fire = fire
         self.steady = steady
-        self.length = length
+        self.length = checks.number("length", length, above=0)
 
     def current(self, inputs: Tensor) -> Tensor:
         """Input current: ``[N, ...]`` to ``[N, K]``, or a spike train to ``[T, N, K]``."""
@@ -127,10 +130,8 @@ class ForwardForwardNetwork(nn.Module):
 
     def __init__(self, layers: Sequence[nn.Module], hand_over: str = "rate") -> None:
         super().__init__()
-        if hand_over not in ("rate", "spikes"):
-            raise ValueError(f"hand_over must be rate or spikes, got {hand_over!r}")
         self.layers = nn.ModuleList(layers)
-        self.hand_over = hand_over
+        self.hand_over = checks.one_of("hand_over", hand_over, ("rate", "spikes"))
 
     def step(self, layer: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """The rate of one layer, with its gradient, and what the next layer is given, without."""
@@ -141,12 +142,24 @@ class ForwardForwardNetwork(nn.Module):
         return firing_rate(spikes), spikes.detach()
 
     def forward(self, inputs: Tensor) -> list[Tensor]:
-        """Rates of every layer, each ``[N, K]``; a gradient in one never reaches another."""
+        """Rates of every layer, each ``[N, K]``; a gradient in one never reaches another.
+
+        Raises:
+            ValueError: ``inputs`` are no finite numbers, or not exact in the type of the weights.
+        """
+        inputs = _shown("inputs", self, inputs)
         rates = []
         for layer in self.layers:
             rate, inputs = self.step(layer, inputs)
             rates.append(rate)
         return rates
+
+
+def _shown(name: str, network: nn.Module, inputs: Tensor) -> Tensor:
+    """Inputs of a network in the type of its weights, all finite."""
+    weight = next(network.parameters(), None)
+    dtype = None if weight is None else weight.dtype
+    return checks.finite(name, checks.float_tensor(name, inputs, dtype))
 
 
 def train_layers(
@@ -178,11 +191,18 @@ def train_layers(
 
     Raises:
         FloatingPointError: A gradient, a parameter or a running statistic is not finite.
-        ValueError: ``pairs`` is empty.
+        ValueError: ``pairs`` is empty, or holds inputs that are not finite or do not match.
     """
     history: list[Tensor] = []
     check = DivergenceCheck(network, optimizer)
-    for positive, negative in pairs:
+    for good, bad in pairs:
+        positive = _shown("positive inputs", network, good)
+        negative = _shown("negative inputs", network, bad)
+        if positive.shape != negative.shape:
+            raise ValueError(
+                "positive and negative inputs must have one shape, "
+                f"got {list(positive.shape)} and {list(negative.shape)}"
+            )
         both = torch.cat([positive, negative], dim=1 if positive.dim() == 3 else 0)
         optimizer.zero_grad(set_to_none=True)
         losses, _ = learn_from(network, both, lambda rate: loss(*measure(rate).chunk(2)), only)
@@ -237,6 +257,12 @@ def learn_from(
     return torch.stack(losses), inputs
 
 
+def _pictures(network: nn.Module, images: Tensor) -> Tensor:
+    """Images in the type of the weights; :meth:`ForwardForwardNetwork.forward` sees them all."""
+    weight = next(network.parameters(), None)
+    return checks.image_tensor("images", images, None if weight is None else weight.dtype)
+
+
 @torch.no_grad()
 def label_goodness(
     network: ForwardForwardNetwork,
@@ -247,6 +273,7 @@ def label_goodness(
     n_classes: int = 10,
 ) -> Tensor:
     """Goodness that each layer finds in images with every label in turn: ``[L, N, n_classes]``."""
+    images = _pictures(network, images)
     rates = network(with_every_label(images, overlay, n_classes))
     judged = torch.stack([measure(rate) for rate in rates])
     return judged.view(len(rates), n_classes, len(images)).transpose(1, 2)
@@ -289,8 +316,7 @@ def classify_by_goodness(
     Raises:
         ValueError: There is no layer ``first_layer``.
     """
-    if not 0 <= first_layer < len(network.layers):
-        raise ValueError(f"first_layer must lie in 0..{len(network.layers) - 1}, got {first_layer}")
+    first_layer = checks.whole_number("first_layer", first_layer, 0, len(network.layers) - 1)
     judged = label_goodness(network, images, n_classes=n_classes)
     return predict(judged[first_layer:].sum(dim=0))
 
@@ -308,5 +334,6 @@ def classify_by_rate(
     This is the fourth post's first way to predict. Forward-Forward gives the
     output neurons no class, so it works only if something else has taught them.
     """
+    images = _pictures(network, images)
     rate = network(with_every_label(images, overlay, n_classes))[-1]
     return predict(rate.view(n_classes, len(images), -1).sum(dim=0))

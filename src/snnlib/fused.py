@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from snnlib import fused_kernels
+from snnlib import checks, fused_kernels
 from snnlib.fused_kernels import Layout, Neuron
 from snnlib.known_layers import Block, blocks_of, surrogate_of
 from snnlib.lanes import LANES, check_float32, share, split
+from snnlib.neuron_constants import check_law
 from snnlib.neurons import LIFParameters, parameters_of
 from snnlib.scan import if_scan, lif_scan
 from snnlib.sparse import fits, spike_conv2d, spike_linear
@@ -46,7 +47,7 @@ def conv_snn_rate(
         network: A ``ConvSNN`` or ``SmallConvSNN`` on the CPU; its weights, running
             statistics and train or eval mode are used (and updated) as by its own
             forward.
-        images: ``[N, 1, 28, 28]`` float32.
+        images: ``[N, 1, 28, 28]``, exact in float32, finite.
         n_steps: Number of time steps T.
         bfloat16: Multiply in bfloat16, keep everything else in float32. Changes
             the results slightly; fast only where the processor can do it.
@@ -58,6 +59,11 @@ def conv_snn_rate(
     Raises:
         ValueError: A layer is not as in those networks; its number and class are told.
     """
+    images = checks.image_tensor("images", images, torch.float32)
+    if images.dim() != 4 or images.shape[1:] != (1, 28, 28):
+        checks.refuse("images", "[N, 1, 28, 28]", images)
+    n_steps = checks.whole_number("n_steps", n_steps, 1)
+    bfloat16 = checks.yes_or_no("bfloat16", bfloat16)
     blocks, dense = blocks_of(network)
     precision = torch.bfloat16 if bfloat16 else torch.float32
     # Nothing to remember and no statistics of a batch: few images at a time stay in the cache.
@@ -115,14 +121,15 @@ def norm_if_pool(
     Raises:
         ValueError: ``currents`` has another shape or type, or ``neuron`` leaks.
     """
+    currents = checks.tensor("currents", currents)
+    n_steps = checks.whole_number("n_steps", n_steps, 1)
     if currents.dim() != 5 or currents.shape[0] not in (1, n_steps):
         raise ValueError(
             f"currents must be [1 or {n_steps}, N, H, W, C], got {tuple(currents.shape)}"
         )
-    if n_steps < 1:
-        raise ValueError(f"n_steps must be at least 1, got {n_steps}")
-    if isinstance(neuron, LIFParameters):
-        raise ValueError(f"neuron must be IFParameters, without a leak, got {neuron!r}")
+    check_law(neuron, leaks=False)
+    if not isinstance(surrogate, ATan):
+        raise ValueError(f"surrogate must be ATan(...), got {surrogate!r}")
     check_float32(currents=currents)
     if currents.shape[2] % 2 or currents.shape[3] % 2:
         raise ValueError(f"currents must have even H and W, got {tuple(currents.shape)}")

@@ -17,6 +17,8 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from spikingjelly.activation_based.base import MemoryModule
 from torch import Tensor, nn
 
+from snnlib import checks
+
 
 class _SpikingNetwork(nn.Module):
     """Layers in a row, in multi-step mode, reset at the start of each trial."""
@@ -36,12 +38,22 @@ class _SpikingNetwork(nn.Module):
             Output spikes, ``[T, N, 10]``.
 
         Raises:
-            ValueError: ``sequence`` has another shape.
+            ValueError: ``sequence`` has another shape, holds NaN or infinity, or would have
+                to be rounded to the type of the weights.
         """
+        weight = next(self.parameters(), None)
+        dtype = None if weight is None else weight.dtype
+        sequence = checks.float_tensor("sequence", sequence, dtype)
         if sequence.dim() != 5 or sequence.shape[2:] != (1, 28, 28):
             raise ValueError(
                 f"sequence must be [T, N, 1, 28, 28], time first, got {tuple(sequence.shape)}"
             )
+        if not sequence.numel():
+            raise ValueError(
+                "sequence must hold at least one step and one image, "
+                f"got T={len(sequence)} and N={sequence.shape[1]}"
+            )
+        checks.finite("sequence", sequence)
         functional.reset_net(self)
         return self.layers(sequence)
 
@@ -68,18 +80,13 @@ def _at_rest(part: nn.Module | None) -> nn.Module | None:
 
 def _v_reset(reset: str) -> float | None:
     """Where a spike sends the potential: to 0 (hard), or down by the threshold (soft)."""
-    if reset not in ("hard", "soft"):
-        raise ValueError(f"reset must be 'hard' or 'soft', got {reset!r}")
-    return None if reset == "soft" else 0.0
+    return None if checks.one_of("reset", reset, ("hard", "soft")) == "soft" else 0.0
 
 
 def _lif(tau: float, reset: str) -> neuron.LIFNode:
     # The surrogate is always named: the library's own default changed between versions.
-    if not tau > 1:
-        raise ValueError(f"tau must be greater than 1 step, got {tau}")
-    return neuron.LIFNode(
-        tau=float(tau), v_reset=_v_reset(reset), surrogate_function=surrogate.ATan()
-    )
+    tau = checks.number("tau", tau, above=1)
+    return neuron.LIFNode(tau=tau, v_reset=_v_reset(reset), surrogate_function=surrogate.ATan())
 
 
 def _if(reset: str) -> neuron.IFNode:
@@ -107,8 +114,8 @@ class ConvSNN(_SpikingNetwork):
     """
 
     def __init__(self, channels: int = 64, *, reset: str = "hard", last_fires: bool = True) -> None:
-        if channels < 1:
-            raise ValueError(f"channels must be at least 1, got {channels}")
+        channels = checks.whole_number("channels", channels, 1)
+        last_fires = checks.yes_or_no("last_fires", last_fires)
         super().__init__(
             layer.Conv2d(1, channels, kernel_size=3, padding=1, bias=False),
             layer.BatchNorm2d(channels),
@@ -167,4 +174,7 @@ class OrdinaryNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``[N, 1, 28, 28]`` to logits ``[N, 10]``."""
+        images = checks.image_tensor("images", images, next(self.parameters()).dtype)
+        if images.dim() != 4 or images.shape[1:] != (1, 28, 28):
+            checks.refuse("images", "[N, 1, 28, 28]", images)
         return cast(Tensor, self.layers(images[None])[0])

@@ -78,3 +78,13 @@ class LIFParameters(IFParameters):
         if self.decay_input:
             return v + (current - (v - self.v_rest)) / self.tau
         return v - (v - self.v_rest) / self.tau + current
+
+
+def check_law(neuron: object, leaks: bool | None = None) -> None:
+    """Refuse what are no constants of a neuron, or those of another law (``leaks``)."""
+    wanted = "IFParameters or LIFParameters"
+    if leaks is not None:
+        wanted = "LIFParameters" if leaks else "IFParameters, without a leak"
+    other = leaks is not None and isinstance(neuron, LIFParameters) != leaks
+    if not isinstance(neuron, IFParameters) or other:
+        raise ValueError(f"neuron must be {wanted}, got {neuron!r}")

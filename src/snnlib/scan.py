@@ -25,7 +25,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snnlib.surrogate import ATan, Sigmoid
+from snnlib import checks
+from snnlib.neuron_constants import check_law
+from snnlib.surrogate import ATan, Sigmoid, check_surrogate
 
 ENGINE_VARIABLE = "SNNLIB_SCAN"  # "torch" forces the plain loop, "triton" the kernel
 _TRITON_TYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -40,8 +42,9 @@ def lif_scan(
     currents are added up in float32.
 
     Args:
-        currents: Inputs X, ``[T, ...]``, in units of the potential.
-        neuron: ``LIFParameters``.
+        currents: Inputs X, ``[T, ...]``, in units of the potential; whole numbers and
+            booleans are taken as float32.
+        neuron: ``LIFParameters``; those of IF neurons never leak.
         surrogate: Slope used for the spikes in the backward pass.
         engine: ``"triton"``, ``"torch"`` or ``"auto"``: the environment variable
             ``SNNLIB_SCAN`` if set, else Triton for CUDA tensors it can handle
@@ -51,8 +54,10 @@ def lif_scan(
         Spikes, 0 or 1, in the shape and type of ``currents``.
 
     Raises:
-        ValueError: ``currents`` holds no time step, or ``engine`` is unknown.
+        ValueError: ``currents`` are no numbers or hold no time step, ``neuron`` is no
+            set of constants, or ``engine`` is unknown.
     """
+    check_law(neuron)
     return _scan(currents, neuron, surrogate, engine)
 
 
@@ -60,6 +65,7 @@ def if_scan(
     currents: Tensor, neuron: Any, surrogate: ATan | Sigmoid = ATan(), *, engine: str = "auto"
 ) -> Tensor:
     """Run IF neurons over all time steps; as :func:`lif_scan`, without the leak."""
+    check_law(neuron, leaks=False)
     return _scan(currents, neuron, surrogate, engine)
 
 
@@ -67,8 +73,7 @@ def choose_engine(currents: Tensor, surrogate: ATan | Sigmoid, engine: str = "au
     """Tell which engine, ``"triton"`` or ``"torch"``, a scan of these currents uses."""
     if engine == "auto":
         engine = os.environ.get(ENGINE_VARIABLE, "auto")
-    if engine not in ("auto", "torch", "triton"):
-        raise ValueError(f"engine must be auto, torch or triton, got {engine!r}")
+    checks.one_of("engine", engine, ("auto", "torch", "triton"))
     if engine != "auto":
         return engine
     fits = currents.is_cuda and currents.dtype in _TRITON_TYPES and isinstance(surrogate, ATan)
@@ -76,6 +81,8 @@ def choose_engine(currents: Tensor, surrogate: ATan | Sigmoid, engine: str = "au
 
 
 def _scan(currents: Tensor, neuron: Any, surrogate: ATan | Sigmoid, engine: str) -> Tensor:
+    currents = checks.float_tensor("currents", currents)
+    check_surrogate(surrogate)
     if currents.dim() == 0 or len(currents) == 0:
         raise ValueError(
             f"currents must be [T, ...] with T of at least 1, got {tuple(currents.shape)}"

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snnlib import sparse_kernels
+from snnlib import checks, sparse_kernels
 from snnlib.lanes import LANES, check_float32, share, split
 from snnlib.sparse_kernels import CODES, TILE, Shape
 
@@ -32,7 +32,7 @@ def spike_conv2d(spikes: Tensor, weight: Tensor) -> Tensor:
     """Convolve spikes with zeros around the image, as ``conv2d(..., padding=k // 2)``.
 
     Args:
-        spikes: 0 or 1, channels last, ``[T, N, H, W, C]``, float32 on the CPU.
+        spikes: 0 or 1, channels last, ``[T, N, H, W, C]``, on the CPU, of any type.
         weight: ``[K, C, k, k]`` with odd k; see :func:`fits`.
 
     Returns:
@@ -42,6 +42,8 @@ def spike_conv2d(spikes: Tensor, weight: Tensor) -> Tensor:
         ValueError: The shapes do not go together, or not with :func:`fits`, or a
             tensor is not float32 on the CPU.
     """
+    spikes = checks.float_tensor("spikes", spikes, torch.float32)
+    weight = checks.tensor("weight", weight)
     if spikes.dim() != 5 or weight.dim() != 4 or spikes.shape[-1] != weight.shape[1]:
         raise ValueError(
             "spikes must be [T, N, H, W, C] and weight [K, C, k, k], "
@@ -64,6 +66,8 @@ def spike_linear(spikes: Tensor, weight: Tensor) -> Tensor:
     Raises:
         ValueError: As :func:`spike_conv2d`.
     """
+    spikes = checks.float_tensor("spikes", spikes, torch.float32)
+    weight = checks.tensor("weight", weight)
     if spikes.dim() != 3 or weight.dim() != 2:
         raise ValueError(
             "spikes must be [T, N, C] and weight [K, C], "

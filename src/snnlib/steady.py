@@ -27,7 +27,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snnlib.surrogate import ATan, Sigmoid
+from snnlib import checks
+from snnlib.neuron_constants import check_law
+from snnlib.surrogate import ATan, Sigmoid, check_surrogate
 
 
 def steady_rate(
@@ -48,10 +50,12 @@ def steady_rate(
         Rates in spikes per step, in the shape of ``current``.
 
     Raises:
-        ValueError: ``n_steps`` is below 1.
+        ValueError: ``current`` are no numbers, or ``n_steps`` is no whole number of at least 1.
     """
-    if n_steps < 1:
-        raise ValueError(f"n_steps must be at least 1, got {n_steps}")
+    current = checks.float_tensor("current", current)
+    n_steps = checks.whole_number("n_steps", n_steps, 1)
+    check_law(neuron)
+    check_surrogate(surrogate)
     return cast(Tensor, _SteadyRate.apply(current, n_steps, neuron, surrogate))
 
 

@@ -36,6 +36,12 @@ def _step(x: Tensor) -> Tensor:
     return (x >= 0).to(x)
 
 
+def check_surrogate(surrogate: object) -> None:
+    """Refuse what is no surrogate of this room."""
+    if not isinstance(surrogate, _Surrogate):
+        raise ValueError(f"surrogate must be ATan(...) or Sigmoid(...), got {surrogate!r}")
+
+
 class _StepWithSlope(torch.autograd.Function):
     """The step, whose backward pass multiplies by the surrogate's derivative."""
 
