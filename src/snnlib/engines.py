@@ -161,7 +161,9 @@ def make_respond(
     answer = _answer(config, network, noise, engine)
 
     def respond(images: Tensor) -> Tensor:
-        shown = checks.image_tensor("images", images, next(network.parameters()).dtype)
+        shown = checks.tensor("images", images)
+        if engine != "events":  # which looks at every pixel itself
+            shown = checks.image_tensor("images", shown, next(network.parameters()).dtype)
         if shown.dim() != 4 or shown.shape[1:] != (1, 28, 28) or not len(shown):
             checks.refuse("images", "[N, 1, 28, 28] with N of at least 1", shown)
         return answer(shown)
