@@ -130,7 +130,7 @@ def test_images_that_are_not_finite_or_not_exact_are_refused_by_name(door):
         with pytest.raises(ValueError, match=f"^{name} must be a torch tensor or a NumPy array"):
             run(thing)
     if name == "images":
-        with pytest.raises(ValueError, match=r"^images must be floating-point.*divide by 255"):
+        with pytest.raises(ValueError, match=r"^images must be floating point.*divide by 255"):
             run((255 * grey).to(torch.uint8))
 
 

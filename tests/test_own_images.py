@@ -32,34 +32,43 @@ def images(n=70, shape=(1, 28, 28)):
     return torch.rand(n, *shape, generator=torch.Generator().manual_seed(1))
 
 
-def bare(pictures, labels=None, source="own"):
-    """An ImageSet whatever it holds, as if its own checks had let it pass."""
-    given = object.__new__(ImageSet)
+def own(pictures, labels=None, source="own"):
     labels = torch.arange(len(pictures)) % 10 if labels is None else labels
-    for name, value in (("images", pictures), ("labels", labels), ("source", source)):
-        object.__setattr__(given, name, value)
-    return given
+    return ImageSet(pictures, labels, source)
 
 
-GOOD = bare(images())
+GOOD = own(images())
 NOT_FINITE = images()
 NOT_FINITE[3, 0, 5, 5] = torch.nan
 
+# Refused when the set is made, whoever uses it.
+NO_SET = {
+    "another size": (dict(pictures=images(shape=(1, 32, 32))), r"\[70, 1, 32, 32\]; resize"),
+    "colour": (dict(pictures=images(shape=(3, 28, 28))), r"\[70, 3, 28, 28\]; .*mean"),
+    "no channel": (dict(pictures=images(shape=(28, 28))), r"\[70, 28, 28\]; .*None"),
+    "flat": (dict(pictures=images(shape=(784,))), r"\[70, 784\]"),
+    "whole numbers": (dict(pictures=(images() * 255).to(torch.uint8)), "uint8 .*divide by 255"),
+    "not a number": (dict(pictures=NOT_FINITE), "NaN"),
+    "grey values up to 255": (dict(pictures=255 * images()), "divide by 255"),
+    "rounded": (dict(pictures=images().double() / 3), "exact in it"),
+    "labels as floats": (dict(pictures=images(), labels=torch.zeros(70)), "labels must be whole"),
+    "fewer labels": (dict(pictures=images(), labels=torch.arange(9)), "equally many"),
+    "no source": (dict(pictures=images(), source=""), "source must be a text"),
+}
+# Refused at the door of a run.
 BAD = {
-    "another size": (bare(images(shape=(1, 32, 32))), r"\[70, 1, 32, 32\]; .*interpolate"),
-    "colour": (bare(images(shape=(3, 28, 28))), r"\[70, 3, 28, 28\]; \.mean"),
-    "no channel": (bare(images(shape=(28, 28))), r"\[70, 28, 28\]; \.unsqueeze"),
-    "flat": (bare(images(shape=(784,))), r"\[70, 784\]"),
-    "whole numbers": (bare((images() * 255).to(torch.uint8)), "uint8 .*divide by 255"),
-    "not a number": (bare(NOT_FINITE), "NaN"),
-    "an eleventh class": (bare(images(), torch.arange(70) % 11), "labels must lie in 0..9"),
-    "labels as floats": (bare(images(), torch.zeros(70)), "labels must be whole numbers"),
-    "fewer labels": (bare(images(), torch.arange(9)), r"labels must be of shape \[70\]"),
-    "no source": (bare(images(), source=""), "source must be a few words"),
-    "only 'test set'": (bare(images(), source=" test set"), "source must be a few words"),
-    "nothing": (bare(images(0)), "must hold at least"),
+    "an eleventh class": (own(images(), torch.arange(70) % 11), "labels must lie in 0..9"),
+    "only 'test set'": (own(images(), source="my test set"[2:]), "source must be a few words"),
+    "nothing": (own(images(0)), "must hold at least"),
     "no ImageSet": ((images(), torch.zeros(70)), "must be an ImageSet"),
 }
+
+
+@pytest.mark.parametrize("fault", NO_SET)
+def test_pictures_that_are_none_are_refused_when_the_set_is_made(fault):
+    given, message = NO_SET[fault]
+    with pytest.raises(ValueError, match=message):
+        own(**given)
 
 
 @pytest.mark.parametrize("which", ["training_images", "test_images"])
@@ -76,7 +85,7 @@ def test_pictures_that_do_not_fit_are_refused_by_every_run_before_it_begins(faul
 
 @pytest.mark.parametrize("run", RUNS)
 def test_what_is_exact_in_float32_is_taken(run):
-    exact = bare(GOOD.images.double().numpy(), (np.arange(70) % 10).astype(np.int16))
+    exact = own(GOOD.images.double().numpy(), (np.arange(70) % 10).astype(np.int16))
     record = run_experiment(RUNS[run], training_images=exact, test_images=exact)
     plain = run_experiment(RUNS[run], training_images=GOOD, test_images=GOOD)
     assert record.result == plain.result
@@ -84,7 +93,7 @@ def test_what_is_exact_in_float32_is_taken(run):
 
 @pytest.mark.parametrize(("run", "least"), [("csnn", 6), ("forward-forward", 7)])
 def test_a_run_that_splits_off_validation_images_needs_enough(run, least):
-    few = bare(images(least - 1))
+    few = own(images(least - 1))
     with pytest.raises(ValueError, match=f"training_images must hold at least {least} images"):
         run_experiment(RUNS[run], training_images=few, test_images=GOOD)
     whole = replace(RUNS["forward-forward"], n_training=65)
@@ -92,9 +101,13 @@ def test_a_run_that_splits_off_validation_images_needs_enough(run, least):
         run_experiment(whole, training_images=GOOD, test_images=GOOD)
 
 
-def test_grey_values_are_asked_for_where_they_are_probabilities():
-    bright = bare(2 * images())
-    assert fitting("x", bright, grey=False) is not None
-    with pytest.raises(ValueError, match=r"x.images must be grey values in \[0, 1\]"):
-        fitting("x", bright, grey=True)
-    assert fitting("x", None, grey=True) is None
+def test_a_limit_holds_for_own_pictures_too_and_keeps_the_classes_equal():
+    labels = torch.tensor([0] * 50 + [1] * 20)
+    record = run_experiment(
+        replace(RUNS["fc"], limit=20, test_limit=10),
+        training_images=own(images(), labels),
+        test_images=own(images(), labels),
+    )
+    assert (record.n_training, record.n_test) == (20, 10)
+    assert fitting("x", own(images(), labels), limit=20).labels.bincount().tolist() == [10, 10]
+    assert len(fitting("x", GOOD, limit=1000)) == 70

@@ -186,9 +186,9 @@ def _image_sets(
     test: ImageSet | None,
 ) -> tuple[ImageSet, ImageSet | None, ImageSet]:
     """Training, validation (honest protocol only) and test images, moved to the device once."""
-    grey, least = config.encoding == "poisson", 6 if config.protocol == "honest" else 1
-    training = fitting("training_images", training, grey=grey, least=least)
-    test = fitting("test_images", test, grey=grey)
+    least = 6 if config.protocol == "honest" else 1
+    training = fitting("training_images", training, least=least, limit=config.limit)
+    test = fitting("test_images", test, limit=config.test_limit)
     training = load_mnist(train=True, limit=config.limit) if training is None else training
     test = load_mnist(train=False, limit=config.test_limit) if test is None else test
     validation = None

@@ -224,7 +224,7 @@ def read_mnist(
         labels=torch.frombuffer(bytearray(labels), dtype=torch.uint8, offset=8).long(),
         source=f"MNIST {word} set, original files, SHA-256 verified",
     )
-    return whole if limit is None else whole.subset(_balanced_indices(whole.labels, limit))
+    return whole if limit is None else whole.subset(balanced_indices(whole.labels, limit))
 
 
 def read_both(
@@ -276,7 +276,7 @@ def cache_folder() -> Path:
         raise OSError("there is no home folder to keep MNIST in; set SNNLIB_CACHE") from error
 
 
-def _balanced_indices(labels: Tensor, limit: int) -> Tensor:
+def balanced_indices(labels: Tensor, limit: int) -> Tensor:
     """The first images of each class, in their original order; classes differ by one at most."""
     # Rank every image within its class; taking the lowest ranks first balances them.
     rank = torch.empty_like(labels)

@@ -161,8 +161,8 @@ def run_post(
     """
     _, weights, _ = check_run_files(None, weights)
     pick = torch.Generator().manual_seed(config.seed)
-    whole = fitting("training_images", training_images, grey=True)
-    test = fitting("test_images", test_images, grey=True, least=N_LOOKED_AT)
+    whole = fitting("training_images", training_images)
+    test = fitting("test_images", test_images, least=N_LOOKED_AT)
     whole = load_mnist(train=True) if whole is None else whole
     test = load_mnist(train=False) if test is None else test
     chosen = torch.randperm(len(whole), generator=pick)[: config.n_training]

@@ -232,9 +232,9 @@ def load_sets(
 ) -> tuple[ImageSet, ImageSet, ImageSet]:
     """Training, validation and test images on the run's device; the split is the same for all."""
     split = torch.Generator().manual_seed(2024)
-    grey, least = config.encoding == "poisson", config.n_validation + (config.n_training or 1)
-    whole = fitting("training_images", whole, grey=grey, least=least)
-    test = fitting("test_images", test, grey=grey)
+    least = config.n_validation + (config.n_training or 1)
+    whole = fitting("training_images", whole, least=least)
+    test = fitting("test_images", test)
     whole = load_mnist(train=True) if whole is None else whole
     training, validation = split_validation(whole, config.n_validation, split)
     if config.n_training is not None:
