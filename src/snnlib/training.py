@@ -97,7 +97,7 @@ def train_epoch(
         max_grad_norm: Shorten longer gradients to this norm, above 0; off if left out.
         after_backward: Called with ``network`` once its gradients are there, say to
             add those of other processes.
-        epoch: Its number, to be told if the run diverges.
+        epoch: Its number, counted from 1, to be told if the run diverges.
 
     Returns:
         The running loss and accuracy, measured before each correction.
@@ -109,9 +109,10 @@ def train_epoch(
     """
     if max_grad_norm is not None:
         max_grad_norm = checked_number("max_grad_norm", max_grad_norm, above=0)
+    stage = "" if epoch is None else f"epoch {whole_number('epoch', epoch, 1)}"
     network.train()
     tally = _Tally()
-    check = DivergenceCheck(network, optimizer, "" if epoch is None else f"epoch {epoch}")
+    check = DivergenceCheck(network, optimizer, stage)
     for images, labels in batches:
         with autocast or nullcontext():
             rate = respond(images)
