@@ -103,7 +103,7 @@ MOVES = dict(shift_pixels=1, rotate_degrees=2.0, zoom=0.5)
 EXPERIMENT = dict(early_steps=2, channels=3, epochs=4, momentum=0.5, max_grad_norm=2.0)
 EXPERIMENT |= dict(weight_std=0.5, anytime_steps=3, limit=20, test_limit=5, normalise=False)
 FORWARD = dict(v_threshold=1.5, length=1.5, theta=0.5, scale=2.0, gain=3.0, sharpness=0.5, peer=0.5)
-FORWARD |= dict(epochs=3, averaging=0.5, n_training=40, n_validation=30, hidden=(20, 10))
+FORWARD |= dict(epochs=3, n_validation=30, hidden=(20, 10))
 POST = dict(widths=(784, 10), v_threshold=0.5, theta=0.25, scale=2.0, n_training=8, n_updates=3)
 COUNTS = dict(n_training=3, n_validation=0, n_test=2, threads=2, schema_version=1)
 
@@ -231,7 +231,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
     ),
     "ff_settings.PostConfig": (
         lambda **k: ff_settings.PostConfig("x", "?", **k),
-        {**SHARED, **POST, "post_number": 9.5, "output_mse": True},
+        {**SHARED, **POST, "output_mse": True},
         {},
     ),
     "intervals.accuracy_interval": (

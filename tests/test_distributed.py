@@ -34,7 +34,7 @@ CONFIGS = {
         PRESETS["small-conv-post"],
         **{**SMALL, "batch_size": 34, "n_steps": 4, "engine": "torch"},
         shift_pixels=1,
-        schedule="cosine",
+        schedule="one_cycle",
     ),
     # So small a step that the weights stand still.
     "norm": replace(PRESETS["csnn"], channels=2, n_steps=2, lr=1e-12, **{**SMALL, "epochs": 1}),

@@ -23,7 +23,7 @@ from snnlib.records import load_checkpoint, load_weights
 
 SMALL = {"epochs": 4, "batch_size": 40, "engine": "scan"}
 FC = replace(PRESETS["fc"], n_steps=5, **SMALL)
-CSNN = replace(PRESETS["csnn"], channels=2, schedule="cosine", **SMALL)
+CSNN = replace(PRESETS["csnn"], channels=2, schedule="one_cycle", **SMALL)
 CSNN_SOFT = replace(PRESETS["csnn-soft"], channels=2, **SMALL)
 SMALL_CONV = replace(PRESETS["small-conv"], n_steps=3, **SMALL)
 
@@ -99,7 +99,6 @@ def test_a_bad_setting_is_refused_by_name(setting, value):
     ("preset", "changes", "message"),
     [
         ("fc", {"engine": "events", "amp": "bfloat16"}, "engine='events' needs amp='off'"),
-        ("csnn", {"engine": "fused", "amp": "float16"}, "engine='fused' needs amp"),
         ("csnn", {"tau": 5.0}, "tau is not for network='csnn'"),
         ("fc", {"rule": "last_step", "engine": "spikingjelly"}, "need engine='torch'"),
     ],

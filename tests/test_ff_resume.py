@@ -18,14 +18,14 @@ SMALL = replace(TINY, hidden=(20, 20), n_steps=3, epochs=2, n_validation=60)
 IMAGES = {"training_images": WHOLE, "test_images": TEST}
 KINDS = {
     "plain": {},
-    "averaged": {"averaging": 0.9, "shift_pixels": 1},
+    "shifted": {"shift_pixels": 1},
     "one after another": {"together": False},
     "between two layers": {"together": False, "epochs": 1},
     "poisson": {"encoding": "poisson"},
     "spikes": {"encoding": "poisson", "hand_over": "spikes"},
     "two-pass": {"rule": "two-pass"},
     "bptt": {"rule": "bptt"},
-    "class-wise": {"rule": "class-wise", "hidden": (10,), "dense": (20,), "averaging": 0.9},
+    "class-wise": {"rule": "class-wise", "hidden": (10,), "dense": (20,)},
 }
 
 
@@ -131,7 +131,7 @@ def test_the_checkpoint_of_an_earlier_run_is_kept_under_another_name(tmp_path):
     assert load_checkpoint(place)["settings"]["seed"] == 7
 
 
-@pytest.mark.parametrize("config", [replace(SMALL, epochs=1, averaging=0.5), TOY_ROW])
+@pytest.mark.parametrize("config", [replace(SMALL, epochs=1), TOY_ROW])
 def test_weights_are_kept_with_the_id_of_their_record(config, tmp_path):
     place = tmp_path / "kept.safetensors"
     record = run_experiment(config, weights=place, **IMAGES)
@@ -141,10 +141,10 @@ def test_weights_are_kept_with_the_id_of_their_record(config, tmp_path):
 
 
 def test_kept_weights_answer_as_the_record_says(tmp_path):
-    config, place = replace(SMALL, averaging=0.5), tmp_path / "kept.safetensors"
+    config, place = SMALL, tmp_path / "kept.safetensors"
     record = run_ff_experiment(config, weights=place, **IMAGES)
     run = ff_training.prepare_ff(config, 100)
-    run.judged.load_state_dict(load_weights(place)[0])
+    run.network.load_state_dict(load_weights(place)[0])
     hits = ff_training.count_correct(run, TEST)
     assert hits[record.extra["judged_by"]] == record.result.n_correct
 

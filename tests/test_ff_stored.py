@@ -32,7 +32,6 @@ TINY = FFConfig(
 CLASSWISE = {"rule": "class-wise", "hidden": (20,), "kernel": 3, "theta": None}
 RUNS = {
     "dense layers": TINY,
-    "averaged weights": replace(TINY, averaging=0.9),
     "spikes handed on": replace(TINY, hand_over="spikes"),
     "a linear head": replace(TINY, rule="neutral-head"),
     "convolutions": replace(TINY, epochs=1, **CLASSWISE),

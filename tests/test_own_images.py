@@ -19,7 +19,7 @@ RUNS = {
     "post protocol": replace(PRESETS["csnn-16"], protocol="post", channels=2, **SMALL),
     "forward-forward": replace(
         FF_PRESETS["ff-goodness-10"], epochs=1, batch_size=8, n_steps=2, hidden=(5,),
-        n_training=None, n_validation=6, device="cpu",
+        n_validation=6, device="cpu",
     ),
     "a row of the fourth post": replace(
         next(c for c in FF_PRESETS.values() if hasattr(c, "n_updates")),
@@ -96,9 +96,6 @@ def test_a_run_that_splits_off_validation_images_needs_enough(run, least):
     few = own(images(least - 1))
     with pytest.raises(ValueError, match=f"training_images must hold at least {least} images"):
         run_experiment(RUNS[run], training_images=few, test_images=GOOD)
-    whole = replace(RUNS["forward-forward"], n_training=65)
-    with pytest.raises(ValueError, match="training_images must hold at least 71 images"):
-        run_experiment(whole, training_images=GOOD, test_images=GOOD)
 
 
 def test_a_limit_holds_for_own_pictures_too_and_keeps_the_classes_equal():

@@ -98,16 +98,6 @@ def test_a_clipped_step_is_no_longer_than_lr_times_the_norm():
     assert step == pytest.approx(2.0 * 1e-3, rel=1e-3)
 
 
-def test_a_loss_scaled_by_a_power_of_two_gives_the_same_weights():
-    plain, scaled = toy_network(), toy_network()
-    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-
-    train_epoch(plain, plain, toy_batches(), rate_mse, sgd(plain))
-    train_epoch(scaled, scaled, toy_batches(), rate_mse, sgd(scaled), scaler=scaler)
-
-    assert torch.equal(plain.weight, scaled.weight)
-
-
 def test_autocast_computes_rates_in_half_precision_and_the_loss_in_full():
     network = toy_network()
     seen = []

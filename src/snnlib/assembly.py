@@ -72,7 +72,6 @@ class Run:
     loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None
-    scaler: torch.amp.GradScaler | None
     autocast: torch.autocast | None
     group: Group
     history: History = field(default_factory=History)
@@ -136,7 +135,6 @@ def prepare_run(
         loss=LOSSES[config.loss],
         optimizer=optimizer,
         scheduler=_make_scheduler(config, optimizer, len(batches)),
-        scaler=torch.amp.GradScaler(device.type) if config.amp == "float16" else None,
         autocast=None if amp is None else torch.autocast(device.type, amp),
         group=group,
     )
@@ -210,8 +208,6 @@ def _make_scheduler(
 ) -> torch.optim.lr_scheduler.LRScheduler | None:
     """The learning rate over all batches of all epochs."""
     n_steps = config.epochs * n_batches
-    if config.schedule == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=n_steps)
     if config.schedule == "one_cycle":
         return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=n_steps + 1)
     return None

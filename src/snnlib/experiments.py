@@ -120,7 +120,6 @@ def run_experiment(
         on_epoch_start=run.restart_randomness,
         on_epoch_end=after_epoch,
         scheduler=run.scheduler,
-        scaler=run.scaler,
         autocast=run.autocast,
         max_grad_norm=config.max_grad_norm,
         after_backward=group.combine,
@@ -154,7 +153,6 @@ def _state(run: Run) -> dict[str, Any]:
         "selected": run.selected,
         "optimizer": run.optimizer.state_dict(),
         "scheduler": None if run.scheduler is None else run.scheduler.state_dict(),
-        "scaler": None if run.scaler is None else run.scaler.state_dict(),
         "history": run.history.to_dict(),
     }
 
@@ -179,8 +177,6 @@ def _restore(run: Run, state: dict[str, Any] | None) -> None:
     run.optimizer.load_state_dict(state["optimizer"])
     if run.scheduler is not None:
         run.scheduler.load_state_dict(state["scheduler"])
-    if run.scaler is not None:
-        run.scaler.load_state_dict(state["scaler"])
     run.history = History.from_dict(state["history"])
     run.selected = {name: tensor.to(run.device) for name, tensor in state["selected"].items()}
 

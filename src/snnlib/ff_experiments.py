@@ -45,8 +45,6 @@ def run_ff(
     config: FFConfig,
     *,
     on_epoch_end: Callable[[Epoch], object] | None = None,
-    minutes: float = float("inf"),
-    look_at_test: bool = True,
     resume: Address | None = None,
     checkpoint: Address | None = None,
     weights: Address | None = None,
@@ -61,7 +59,7 @@ def run_ff(
     Returns:
         The network and its record. Per epoch the record holds the mean loss,
         the hits on 1,000 training images and on the validation images, all
-        layers judging. Without a look at the test set the result is validation's.
+        layers judging.
     """
     checkpoint, weights, resume = check_run_files(checkpoint, weights, resume)
     training, validation, test = load_sets(config, training_images, test_images)
@@ -85,11 +83,11 @@ def run_ff(
         if on_epoch_end is not None:
             on_epoch_end(history.epochs[-1])
 
-    train_ff(config, training, on_epoch_end=watch, minutes=minutes, run=run, progress=progress)
-    record = _record_ff(run, history, training, validation, test, look_at_test)
+    train_ff(config, training, on_epoch_end=watch, run=run, progress=progress)
+    record = _record_ff(run, history, training, validation, test)
     if weights is not None:
-        save_weights(weights, run.judged.state_dict(), record_id=record.id)
-    return run.judged, record
+        save_weights(weights, run.network.state_dict(), record_id=record.id)
+    return run.network, record
 
 
 def _state(run: FFRun, history: History) -> dict[str, Any]:
@@ -113,31 +111,27 @@ def _record_ff(
     training: ImageSet,
     validation: ImageSet,
     test: ImageSet,
-    look_at_test: bool,
 ) -> RunRecord:
     """Let validation choose where there is a choice, look at the test set, and write it down."""
-    begin, n_planned = time.perf_counter(), run.n_planned
+    begin = time.perf_counter()
     by_way = count_correct(run, validation)
     ways = list(by_way)
     way = max(ways, key=by_way.__getitem__) if run.rule.choose else ways[0]
-    judged = test if look_at_test else validation
-    hits = count_correct(run, judged)
-    extra = {"judged_by": way, "n_correct_validation": by_way, "looked_at_test": look_at_test}
+    hits = count_correct(run, test)
+    extra: dict[str, Any] = {"judged_by": way, "n_correct_validation": by_way}
     if run.rule.choose:
         extra["first_layer"] = ways.index(way)
         extra["n_correct_validation_from_layer"] = list(by_way.values())
     else:  # nothing was chosen, so the other ways may be told as well
         extra["n_correct_test"] = hits
-    stopped = f"stopped by its time limit after {len(history)} of {n_planned} epochs"
     return RunRecord(
         n_validation=len(validation),
-        n_test=len(judged),
+        n_test=len(test),
         history=history.to_dict(),
         last=None,
         best_on_test=None,
-        validation_selected=_result(hits[way], len(judged), len(history)),
+        validation_selected=_result(hits[way], len(test), len(history)),
         seconds=run.seconds + time.perf_counter() - begin,
-        notes="" if len(history) == n_planned else stopped,
         extra=extra,
         **_stamp(run.config, "honest", training, test),
     )

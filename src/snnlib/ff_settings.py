@@ -42,7 +42,6 @@ FF_RANGES: dict[str, dict[str, Any]] = {
     "epochs": {"least": 1},
     "batch_size": {"least": 1},
     "lr": {"above": 0},
-    "averaging": {"least": 0, "below": 1},
     "n_training": {"least": 1},
     "n_validation": {"least": 1},
     "receptive_field": {"least": 1, "most": 28},
@@ -115,8 +114,6 @@ class FFConfig:
     epochs: int = 30
     batch_size: int = 250
     lr: float = 2e-3
-    averaging: float = 0.0  # decay per step of the averaged weights that are judged; 0 switches off
-    n_training: int | None = None
     n_validation: int = 10_000
     rule: str = "goodness"  # how it learns and judges; see FF_CHOICES
     cell: str = "lif"  # or "relu", without time
@@ -250,7 +247,6 @@ class PostConfig:
     n_steps: int = 100
     tau: float = 2.0
     lr: float = 1e-3
-    post_number: float | None = None
     claim: str = "forward-forward of the post"
     seed: int = 0
     device: str = "cpu"

@@ -24,15 +24,13 @@ Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 class FFRun:
     """All that changes while a network learns.
 
-    ``judged`` is the network itself, or its averaged weights. ``generator`` decides
-    order, shifts and wrong labels, and spikes that are handed through all layers;
-    ``noise`` decides spikes that the first layer draws, and what is drawn while
-    the network answers.
+    ``generator`` decides order, shifts and wrong labels, and spikes that are handed
+    through all layers; ``noise`` decides spikes that the first layer draws, and what
+    is drawn while the network answers.
     """
 
     config: FFConfig
     network: nn.Module
-    judged: nn.Module
     generator: torch.Generator
     noise: torch.Generator
     n_batches: int
@@ -67,12 +65,8 @@ def prepare_ff(config: FFConfig, n_training: int) -> FFRun:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = RULES[config.rule].build(config, noise).to(device)
-        judged = network
-        if config.averaging:
-            judged = RULES[config.rule].build(config, noise).to(device)
-            judged.load_state_dict(network.state_dict())
     generator = torch.Generator(device=device).manual_seed(config.seed)
-    return FFRun(config, network, judged, generator, noise, -(-n_training // config.batch_size))
+    return FFRun(config, network, generator, noise, -(-n_training // config.batch_size))
 
 
 def _begin_stage(run: FFRun) -> None:
@@ -114,8 +108,6 @@ def learn_epoch(run: FFRun, training: ImageSet, progress: Progress | None = None
         run.optimizer.step()
         check.weights(images)
         run.scheduler.step()
-        if run.judged is not run.network:
-            _follow(run.judged, run.network, run.config.averaging)
     check.finish()
     losses = torch.stack(history).mean(dim=0).tolist()
     if not all(map(math.isfinite, losses)):
@@ -133,33 +125,21 @@ def _learn_batch(run: FFRun, images: Tensor, labels: Tensor) -> Tensor:
     return run.rule.learn(run.network, images, labels, config, generator, run.only)
 
 
-@torch.no_grad()
-def _follow(averaged: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move averaged weights a little towards the current ones; copy what is no weight."""
-    theirs: list[Tensor] = list(network.parameters())
-    ours: list[Tensor] = list(averaged.parameters())
-    torch._foreach_lerp_(ours, theirs, 1.0 - decay)
-    for mine, current in zip(averaged.buffers(), network.buffers(), strict=True):
-        mine.copy_(current)
-
-
 def train_ff(
     config: FFConfig,
     training: ImageSet,
     *,
     on_epoch_end: Callable[[nn.Module, list[float], float], object] | None = None,
-    minutes: float = float("inf"),
     run: FFRun | None = None,
     progress: Progress | None = None,
 ) -> nn.Module:
-    """Train a network; hand back it, or its averaged weights if they were asked for.
+    """Train a network, and hand it back.
 
     Args:
         config: The settings.
         training: Images to learn from, on the device of the settings.
-        on_epoch_end: Given the network to be judged, the loss of each layer that
+        on_epoch_end: Given the network, the loss of each layer that
             learns, and the seconds of training in this epoch.
-        minutes: After so many the current epoch is the last.
         run: A run to go on with; a fresh one if left out.
         progress: Wraps the batches of epoch n, say in a progress bar.
     """
@@ -171,26 +151,24 @@ def train_ff(
         seconds = time.perf_counter() - begin
         run.seconds = time.perf_counter() - start
         if on_epoch_end is not None:
-            on_epoch_end(run.judged, losses, seconds)
+            on_epoch_end(run.network, losses, seconds)
         run.seconds = time.perf_counter() - start
-        if run.seconds > 60 * minutes:
-            break
-    return run.judged
+    return run.network
 
 
 def count_correct(run: FFRun, images: ImageSet) -> dict[str, int]:
-    """Right answers of the judged network, for each way in which it answers.
+    """Right answers of the network, for each way in which it answers.
 
     Raises:
         ValueError: The network holds NaN or infinity.
     """
-    check_finite_network(run.judged)
+    check_finite_network(run.network)
     rows = 200 if run.config.encoding == "poisson" else 500
     rows = 2000 if images.images.is_cuda else rows
     right: dict[str, Tensor] = {}
-    run.judged.eval()
+    run.network.eval()
     for part, labels in zip(images.images.split(rows), images.labels.split(rows), strict=True):
-        answers = run.rule.answers(run.judged, part, run.config, run.noise)
+        answers = run.rule.answers(run.network, part, run.config, run.noise)
         for way, answer in answers.items():
             right[way] = right.get(way, 0) + (answer == labels).sum()
     return {way: int(n) for way, n in right.items()}
@@ -198,10 +176,8 @@ def count_correct(run: FFRun, images: ImageSet) -> dict[str, int]:
 
 def state_of(run: FFRun) -> dict[str, Any]:
     """Tensors and plain values from which :func:`load_state` goes on bit for bit."""
-    averaged = None if run.judged is run.network else run.judged.state_dict()
     return {
         "network": run.network.state_dict(),
-        "averaged": averaged,
         "optimizer": None if run.optimizer is None else run.optimizer.state_dict(),
         "scheduler": None if run.scheduler is None else run.scheduler.state_dict(),
         "generator": run.generator.get_state(),
@@ -214,8 +190,6 @@ def state_of(run: FFRun) -> dict[str, Any]:
 def load_state(run: FFRun, state: dict[str, Any]) -> None:
     """Put a fresh run where a stored one was at the end of an epoch."""
     run.network.load_state_dict(state["network"])
-    if state["averaged"] is not None:
-        run.judged.load_state_dict(state["averaged"])
     run.n_done, run.seconds = state["n_done"], state["seconds"]
     if run.n_done % run.config.epochs:  # in the middle of a stage
         _begin_stage(run)
@@ -232,13 +206,11 @@ def load_sets(
 ) -> tuple[ImageSet, ImageSet, ImageSet]:
     """Training, validation and test images on the run's device; the split is the same for all."""
     split = torch.Generator().manual_seed(2024)
-    least = config.n_validation + (config.n_training or 1)
+    least = config.n_validation + 1
     whole = fitting("training_images", whole, least=least)
     test = fitting("test_images", test)
     whole = load_mnist(train=True) if whole is None else whole
     training, validation = split_validation(whole, config.n_validation, split)
-    if config.n_training is not None:
-        training = training.subset(torch.arange(config.n_training))
     test = load_mnist(train=False) if test is None else test
     device = config.device
     return training.to(device), validation.to(device), test.to(device)

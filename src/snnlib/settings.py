@@ -10,7 +10,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "protocol": ("post", "honest"),
     "encoding": ("poisson", "constant"),
     "optimizer": ("adam", "sgd"),
-    "schedule": ("none", "cosine", "one_cycle"),
+    "schedule": ("none", "one_cycle"),
     "loss": (
         "mse",
         "cross_entropy",
@@ -20,7 +20,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
         "sum_of_squares",
     ),
     "engine": ("auto", "events", "fused", "scan", "torch", "spikingjelly"),
-    "amp": ("off", "bfloat16", "float16"),
+    "amp": ("off", "bfloat16"),
     "neuron": ("spiking", "relu"),
     "reset": ("hard", "soft"),
     "readout": ("rate", "potential"),
@@ -174,8 +174,6 @@ class ExperimentConfig:
             raise ValueError("conv_steps='one' needs convolutions and encoding='constant'")
         if self.engine == "events" and self.amp != "off":
             raise ValueError(f"engine='events' needs amp='off', got {self.amp!r}")
-        if self.engine == "fused" and self.amp == "float16":
-            raise ValueError("engine='fused' needs amp='off' or 'bfloat16', got 'float16'")
         if self.network == "csnn" and self.tau != 2.0:
             raise ValueError(f"tau is not for network='csnn', which does not leak, got {self.tau}")
         faulty = self.spike == "soft" or self.rule == "last_step"

@@ -76,13 +76,12 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     *,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
-    scaler: torch.amp.GradScaler | None = None,
     autocast: AbstractContextManager[Any] | None = None,
     max_grad_norm: float | None = None,
     after_backward: Callable[[nn.Module], None] | None = None,
     epoch: int | None = None,
 ) -> EpochMetrics:
-    """Show every training image once and correct the weights after each batch.
+    """Show every training image once and update the weights after each batch.
 
     Args:
         network: Holds the weights; put into training mode.
@@ -91,7 +90,6 @@ def train_epoch(
         loss: Rates and labels to a scalar.
         optimizer: Owns the weights of ``network``.
         scheduler: Stepped after every batch, not after every epoch.
-        scaler: Only needed with float16; see ``torch.amp.GradScaler``.
         autocast: Precision of the forward pass, say
             ``torch.autocast("cuda", torch.bfloat16)``; the loss is in float32.
         max_grad_norm: Shorten longer gradients to this norm, above 0; off if left out.
@@ -100,7 +98,7 @@ def train_epoch(
         epoch: Its number, counted from 1, to be told if the run diverges.
 
     Returns:
-        The running loss and accuracy, measured before each correction.
+        The running loss and accuracy, measured before each update.
 
     Raises:
         FloatingPointError: A gradient, a parameter, a running statistic or the mean loss
@@ -118,10 +116,13 @@ def train_epoch(
             rate = respond(images)
         value = loss(rate.float(), labels)
         optimizer.zero_grad(set_to_none=True)
-        _backward(network, value, optimizer, scaler, after_backward)
-        if scaler is None:  # which passes over a batch whose gradients overflow
-            check.gradients(images, value)
-        _correct(network, optimizer, scaler, max_grad_norm)
+        value.backward()
+        if after_backward is not None:
+            after_backward(network)
+        check.gradients(images, value)
+        if max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
+        optimizer.step()
         check.weights(images)
         if scheduler is not None:
             scheduler.step()
@@ -133,37 +134,6 @@ def train_epoch(
             f"the training loss became {metrics.loss}; a smaller lr is the usual cure"
         )
     return metrics
-
-
-def _backward(
-    network: nn.Module,
-    value: Tensor,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler | None,
-    after_backward: Callable[[nn.Module], None] | None,
-) -> None:
-    """Gradients of the loss, which is scaled meanwhile if float16 needs it."""
-    (value if scaler is None else scaler.scale(value)).backward()
-    if after_backward is not None:
-        after_backward(network)
-    if scaler is not None:
-        scaler.unscale_(optimizer)
-
-
-def _correct(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler | None,
-    max_grad_norm: float | None,
-) -> None:
-    """The optimizer's step, with gradients shortened if so asked."""
-    if max_grad_norm is not None:
-        nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
-    if scaler is None:
-        optimizer.step()
-    else:
-        scaler.step(optimizer)
-        scaler.update()
 
 
 @torch.no_grad()
@@ -224,7 +194,7 @@ def fit(
         history: Their metrics; continued and returned.
         on_epoch_start: Called with the number of the epoch about to start.
         on_epoch_end: Called with each finished :class:`Epoch`.
-        **options: Handed to :func:`train_epoch`: scheduler, scaler, autocast,
+        **options: Handed to :func:`train_epoch`: scheduler, autocast,
             max_grad_norm, after_backward.
 
     Returns:
