@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnlib.neurons import IFParameters, LIFParameters, simulate_if
+from snnlib.neurons import IFParameters, LIFParameters, LIFTrace, simulate_if, simulate_lif
 from snnlib.scan import choose_engine, lif_scan
 from snnlib.surrogate import ATan
 
@@ -36,6 +36,13 @@ def random_neuron(rng: random.Random) -> IFParameters:
     if rng.random() < 0.3:
         return IFParameters(**common)
     return LIFParameters(tau=rng.choice([2.0, 1.5, 20.0]), decay_input=rng.random() < 0.5, **common)
+
+
+def simulate(currents: Tensor, neuron: IFParameters, surrogate: ATan = ATan()) -> LIFTrace:
+    """The plain loop over time, for either kind of neuron."""
+    if isinstance(neuron, LIFParameters):
+        return simulate_lif(currents, neuron, surrogate)
+    return simulate_if(currents, neuron, surrogate)
 
 
 def gradients(run: Callable[[Tensor], Tensor], currents: Tensor, weights: Tensor) -> Any:
@@ -62,7 +69,7 @@ def compare_once(rng: random.Random, device: str) -> dict[str, Any]:
         lambda x: lif_scan(x, neuron, surrogate, engine="torch"), currents, weights
     )
     exact, exact_grad = gradients(
-        lambda x: simulate_if(x, neuron, surrogate).spikes, currents.double(), weights.double()
+        lambda x: simulate(x, neuron, surrogate).spikes, currents.double(), weights.double()
     )
     # Rounding may move a spike that falls on the threshold; compare the other neurons.
     same = ((ours == exact) & (ours == loop)).all(dim=0)
@@ -92,7 +99,7 @@ class Scan(nn.Module):
 
     def forward(self, currents: Tensor) -> Tensor:
         if self.engine == "autograd":
-            return simulate_if(currents, self.neuron).spikes
+            return simulate(currents, self.neuron).spikes
         return lif_scan(currents, self.neuron, ATan(), engine=self.engine)
 
 

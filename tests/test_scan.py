@@ -2,9 +2,11 @@
 
 import importlib.util
 import itertools
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -119,3 +121,19 @@ def test_triton_kernels_in_their_interpreter_equal_the_torch_loop():
         [sys.executable, "-c", KERNEL_CHECK], capture_output=True, text=True, env=environment
     )
     assert done.stdout.strip() == "same", done.stderr[-2000:]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_the_check_for_gpus_runs_to_its_end_in_the_interpreter_of_triton():
+    script = Path(__file__).resolve().parent.parent / "bench" / "check_gpu.py"
+    shown = subprocess.run(
+        [sys.executable, str(script), "--skip-times"],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert shown.returncode == 0, shown.stderr
+    found = json.loads(shown.stdout)
+    assert found["passed"]
+    assert len(found["checks"]) > 10
+    assert found["worst_gradient_error_float32"] < 1e-4
