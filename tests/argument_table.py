@@ -299,7 +299,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         {"labels": (LABELS,), "predictions": (LABELS,)},
     ),
     "plotting.plot_rates": (plotting.plot_rates, dict(rate=RATES[0], label=2), {"rate": (FINITE,)}),
-    "readout.firing_rate": (readout.firing_rate, dict(spikes=RATES), {"spikes": (PICTURES,)}),
+    "readout.firing_rate": (readout.firing_rate, dict(spikes=RATES), {"spikes": ()}),
     "readout.rate_mse": (
         readout.rate_mse,
         dict(rate=RATES, labels=CLASSES),

@@ -183,3 +183,12 @@ def test_a_subset_of_checked_images_is_not_checked_again(training, monkeypatch):
 def test_a_generator_of_numpy_is_refused_by_name():
     with pytest.raises(ValueError, match=r"^generator must be Generator or None, got"):
         make_loader(small_set(), 5, generator=np.random.default_rng(1))
+
+
+def test_a_set_can_be_indexed_and_given_to_a_data_loader_of_torch():
+    images = ImageSet(torch.rand(5, 1, 28, 28), torch.arange(5), "made up")
+    assert images[3][1] == 3
+    batches = list(torch.utils.data.DataLoader(images, batch_size=2))
+    assert torch.equal(torch.cat([x for x, _ in batches]), images.images)
+    assert torch.cat([y for _, y in batches]).tolist() == [0, 1, 2, 3, 4]
+    assert len(list(images)) == 5

@@ -129,13 +129,15 @@ def test_labels_that_do_not_fit_the_rates_are_refused(loss, labels, told):
         loss(RATE, labels)
 
 
+def test_spikes_may_be_booleans_or_whole_numbers():
+    spikes = torch.tensor([[[True, False]], [[True, True]]])
+    for given in (spikes, spikes.long(), spikes.numpy()):
+        assert firing_rate(given).tolist() == [[1.0, 0.5]]
+
+
 def test_spikes_are_not_taken_for_rates():
     with pytest.raises(ValueError, match=r"rate must be \[N, K\], spikes per step, got"):
         predict(torch.zeros(5, 4, 10))
-    with pytest.raises(
-        ValueError, match=r"spikes must be floating point.*got a bool tensor of shape"
-    ):
-        firing_rate(torch.zeros(5, 4, 10, dtype=torch.bool))
     with pytest.raises(ValueError, match="at least one step"):
         firing_rate(torch.zeros(0, 4, 10))
 

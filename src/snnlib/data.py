@@ -78,6 +78,10 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        """One image ``[1, 28, 28]`` and its label, for ``torch.utils.data.DataLoader``."""
+        return self.images[number], self.labels[number]
+
     def subset(self, indices: Tensor) -> "ImageSet":
         """The images at ``indices`` (whole numbers, any order), with their labels.
 

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from snnlib.checks import float_tensor, label_tensor, number, refuse, tensor
+from snnlib.checks import float_tensor, label_tensor, number, refuse
 from snnlib.intervals import accuracy_interval, difference_interval
 
 __all__ = [
@@ -20,14 +20,14 @@ def firing_rate(spikes: Tensor) -> Tensor:
     """Mean over time: spikes ``[T, N, K]`` to rates ``[N, K]``, spikes per step in [0, 1].
 
     Args:
-        spikes: A tensor or NumPy array of floating point numbers, time first.
+        spikes: A tensor or NumPy array, time first; 0 and 1, or False and True.
 
     Raises:
-        ValueError: ``spikes`` hold no step or are no floating point numbers.
+        ValueError: ``spikes`` hold no step or are no numbers.
     """
-    given = tensor("spikes", spikes)
-    if given.dim() < 1 or len(given) == 0 or not given.is_floating_point():
-        refuse("spikes", "floating point, time first, with at least one step", given)
+    given = float_tensor("spikes", spikes)
+    if given.dim() < 1 or len(given) == 0:
+        refuse("spikes", "time first, with at least one step", given)
     return given.mean(dim=0)
 
 
