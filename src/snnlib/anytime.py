@@ -27,7 +27,7 @@ from snnlib.encoding import constant_encode
 from snnlib.engines import Noise, normalised
 from snnlib.known_layers import check_countable, layers_of, time_begins_at
 from snnlib.presets import ExperimentConfig
-from snnlib.readout import predict
+from snnlib.readout import evaluation_mode, predict
 from snnlib.walks import run_by_scan
 
 # One 32-bit floating-point operation in 45 nm at 0.9 V, in picojoules: Horowitz
@@ -173,17 +173,15 @@ def read_anytime(
     """
     n_steps = checks.whole_number("n_steps", n_steps, 1)
     check_finite_network(network)
-    was_training, tally = network.training, _Tally(n_steps)
-    network.eval()
-    try:
+    tally = _Tally(n_steps)
+    with evaluation_mode(network):
         for images, labels in batches:
             images = checks.image_tensor("images", images)
             labels = checks.label_tensor("labels", labels, len(images))
             x = constant_encode(images, 1) if encode is None else encode(images)
-            x = checks.float_tensor("encode(images)", x, next(network.parameters()).dtype)
+            name = "images" if encode is None else "encode(images)"
+            x = checks.float_tensor(name, x, next(network.parameters()).dtype)
             tally.show(network, x, labels, spiking=encode is not None)
-    finally:
-        network.train(was_training)
     return tally.reading()
 
 
@@ -226,7 +224,8 @@ class _Tally:
         self._judge(x, labels)
 
     def _count_spikes(self, name: str, x: Tensor) -> None:
-        _add(self.spikes, name, x.flatten(2).sum(2).cpu().double().sum(1))
+        # Half precision would round the sums.
+        _add(self.spikes, name, x.flatten(2).sum(2, dtype=_precise(x)).cpu().double().sum(1))
 
     def _count_arrivals(self, name: str, layer: nn.Module, x: Tensor, spiking: bool) -> None:
         """Each spike, or number that is not 0, arrives at every connection of its place."""
@@ -245,7 +244,7 @@ class _Tally:
         """Read out after each step: what has fired most so far?"""
         if len(x) != self.n_steps:
             raise ValueError(f"n_steps must be 1 without spiking neurons, got {self.n_steps}")
-        predicted = predict(x.cumsum(0).flatten(0, 1)).unflatten(0, x.shape[:2])
+        predicted = predict(x.cumsum(0, dtype=_precise(x)).flatten(0, 1)).unflatten(0, x.shape[:2])
         self.hits += (predicted == labels).sum(1).cpu()
         self.n_images += len(labels)
 
@@ -269,6 +268,10 @@ class _Tally:
 
     def _over_time(self, totals: dict[str, Tensor]) -> dict[str, list[float]]:
         return {name: (t.cumsum(0) / self.n_images).tolist() for name, t in totals.items()}
+
+
+def _precise(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _add(totals: dict[str, Tensor], name: str, more: Tensor) -> None:

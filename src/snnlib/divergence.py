@@ -47,6 +47,7 @@ class DivergenceCheck:
 
     Raises:
         FloatingPointError: ``network`` holds NaN or infinity before it learns.
+        ValueError: ``optimizer`` wants a closure, or would change nothing in ``network``.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class DivergenceCheck:
     ) -> None:
         self.named = list(network.named_parameters())
         self.parameters = [p for _, p in self.named]
+        _check_optimizer(optimizer, self.parameters)
         self.numbers = _numbers_of(network)
         self.optimizer = optimizer
         self.stage = f" of {stage}" if stage else ""
@@ -137,6 +139,21 @@ class DivergenceCheck:
         if look.loss is None or look.loss.isfinite().all():
             return cure
         return f"the loss was {look.loss.tolist()}; {cure}"
+
+
+def _check_optimizer(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
+    """Refuse what cannot be stepped once per batch, or belongs to another network."""
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ValueError(
+            "optimizer must be one whose step takes no closure, got LBFGS; write its loop yourself"
+        )
+    own = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    learning = [id(p) for p in parameters if p.requires_grad]
+    if learning and own.isdisjoint(learning):
+        raise ValueError(
+            "optimizer must hold parameters of network, got none of them; make it anew after "
+            "layers were replaced or the network copied"
+        )
 
 
 class _Look(NamedTuple):

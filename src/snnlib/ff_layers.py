@@ -6,7 +6,7 @@ input, how the layer next to the image counts its spikes.
 
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from snnlib.events import poisson_linear_lif
 from snnlib.ff_goodness import normalise_length
 from snnlib.ff_presets import FFConfig
 from snnlib.forward_forward import ForwardForwardLayer, ForwardForwardNetwork
+from snnlib.known_layers import is_plain_linear
 from snnlib.readout import firing_rate
 from snnlib.scan import lif_scan
 from snnlib.steady import steady_rate
@@ -50,8 +51,9 @@ class PoissonLayer(AlikeLayer):
     """The layer next to the image, shown Poisson spikes of the grey values.
 
     Every spike has the same size, for all images. On a CPU the event engine works on
-    the spikes alone, and reads the weights by itself; a linear map that has hooks, or
-    weights in another precision than float32, is called instead, which takes longer.
+    the spikes alone, and reads the weights by itself; a linear map that has hooks or a
+    forward of its own, or weights in another precision than float32, is called instead,
+    which takes longer.
 
     Args:
         in_features: Number of pixels; images are flattened.
@@ -79,8 +81,17 @@ class PoissonLayer(AlikeLayer):
             partial(steady_rate, n_steps=n_steps, neuron=neuron),
             length,
         )
-        self.neuron = neuron
         self.noise = noise
+
+    @property
+    def neuron(self) -> Any:
+        """The constants of the neurons; new ones count for all that the layer does."""
+        return cast(Any, self.fire).keywords["neuron"]
+
+    @neuron.setter
+    def neuron(self, neuron: Any) -> None:
+        self.fire = partial(lif_scan, neuron=neuron)
+        self.steady = partial(steady_rate, n_steps=self.n_steps, neuron=neuron)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Spikes ``[T, N, K]`` for images ``[N, ...]``."""
@@ -89,22 +100,13 @@ class PoissonLayer(AlikeLayer):
 
     def rate(self, inputs: Tensor) -> Tensor:
         """Rates ``[N, K]`` for images ``[N, ...]``, with fresh spikes at every call."""
-        if (
-            not inputs.is_cpu
-            or self.linear.weight.dtype != torch.float32
-            or _has_hooks(self.linear)
-        ):
+        quick = inputs.is_cpu and is_plain_linear(self.linear)
+        if not quick or self.linear.weight.dtype != torch.float32:
             return firing_rate(self(inputs))
         seed = int(torch.randint(2**62, (), generator=self.noise))
         weight, bias = self.size * self.linear.weight, self.linear.bias
         images = inputs.detach().flatten(1)
         return poisson_linear_lif(images, weight, self.n_steps, self.neuron, seed=seed, bias=bias)
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    """Whether a call does more than ``forward``, as with pruned weights and some norms."""
-    before, after = module._forward_pre_hooks, module._forward_hooks
-    return bool(before or after or module._backward_hooks or module._backward_pre_hooks)
 
 
 class LabelledNetwork(ForwardForwardNetwork):

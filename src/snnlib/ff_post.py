@@ -19,6 +19,7 @@ from snnlib.encoding import poisson_encode
 from snnlib.ff_kernels import poisson_rates
 from snnlib.ff_presets import PostConfig
 from snnlib.forward_forward import draw_wrong_labels, goodness, overlay_labels
+from snnlib.known_layers import is_plain_linear
 from snnlib.readout import firing_rate, predict
 from snnlib.scan import lif_scan
 from snnlib.surrogate import ATan, Sigmoid
@@ -105,7 +106,9 @@ class PostNetwork(nn.Module):
         """Rates of all layers while it predicts: one stream of images, ``[N, K]`` each."""
         rates = [images.flatten(1)]
         for number in range(len(self.layers)):
-            if images.is_cpu:
+            layer = self.layers[number]
+            plain = is_plain_linear(layer) and layer.bias is None
+            if images.is_cpu and plain and layer.weight.dtype == torch.float32:
                 rates.append(self._rates_on_cpu(number, rates[-1], generator))
             else:
                 rates.append(firing_rate(self.fire(self.currents(number, rates[-1], generator))))

@@ -67,7 +67,8 @@ def conv_snn_rate(
     blocks, dense = blocks_of(network)
     precision = torch.bfloat16 if bfloat16 else torch.float32
     # Nothing to remember and no statistics of a batch: few images at a time stay in the cache.
-    at_once = len(images) if network.training or torch.is_grad_enabled() else _IN_CACHE
+    of_batch = any(norm is not None and _takes_batch_statistics(norm) for _, norm, _ in blocks)
+    at_once = len(images) if of_batch or torch.is_grad_enabled() else _IN_CACHE
     parts = [
         _convolutional_blocks(blocks, part, n_steps, precision) for part in images.split(at_once)
     ]
@@ -146,7 +147,7 @@ def norm_if_pool(
         weight, bias, mean = (functional.pad(x, (0, missing)) for x in (weight, bias, mean))
         variance = functional.pad(variance, (0, missing), value=1.0)
     inverse_std = (variance + eps).rsqrt()
-    batch_statistics = norm is not None and (norm.training or norm.running_mean is None)
+    batch_statistics = norm is not None and _takes_batch_statistics(norm)
     spikes = _NormIfPool.apply(
         currents.contiguous(), weight, bias, mean, inverse_std, neuron, surrogate, n_steps,
         batch_statistics,
@@ -180,9 +181,13 @@ def _dense(spikes: Tensor, weight: Tensor, precision: torch.dtype) -> Tensor:
     return functional.linear(spikes.to(precision), weight.to(precision)).to(torch.float32)
 
 
+def _takes_batch_statistics(norm: Any) -> bool:
+    return norm.training or norm.running_mean is None
+
+
 def _statistics(currents: Tensor, norm: Any, n_steps: int) -> tuple[Tensor, Tensor]:
     """Mean and variance that BatchNorm uses; in training its running ones move along."""
-    if not norm.training and norm.running_mean is not None:
+    if not _takes_batch_statistics(norm):
         return norm.running_mean, norm.running_var
     mean, variance = _moments(currents)
     if norm.training and norm.running_mean is not None:

@@ -9,6 +9,7 @@ runs its own forward, or it is refused by name.
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
+import torch
 from spikingjelly.activation_based import layer as layers
 from spikingjelly.activation_based import neuron as nodes
 from spikingjelly.activation_based import surrogate as slopes
@@ -88,13 +89,14 @@ def runs_itself(node: nn.Module) -> bool:
     """Whether neurons are left to their own forward, since no engine knows all that they do.
 
     These are PLIF neurons, whose time constant learns; and IF and LIF neurons with hooks,
-    a stored ``v_seq``, a surrogate other than ATan and Sigmoid, or another start than rest.
+    a stored ``v_seq``, a surrogate other than ATan and Sigmoid, another start than rest, or
+    constants that ours may not have, say a threshold below rest.
 
     Raises:
         ValueError: They are of another class, or not in multi-step mode.
     """
     if type(node) not in _NEURONS:
-        parameters_of(node)  # refuses them by name
+        parameters_of(node)  # refuses them by name: another class
     if node.step_mode != "m":
         raise ValueError(
             f"step_mode of {type(node).__name__} must be 'm', all steps in one call, "
@@ -147,6 +149,7 @@ def dense_layer(network: nn.Module) -> tuple[nn.Linear, Any]:
             _refuse(number, row[number] if number < len(row) else None, _EVENTS)
     if len(row) > 3:
         _refuse(3, row[3], _EVENTS)
+    _check_float32(network, "events")
     return row[1], row[2]  # type: ignore[return-value]
 
 
@@ -177,7 +180,26 @@ def blocks_of(network: nn.Module) -> tuple[list[Block], list[tuple[nn.Linear, An
         weights = parts.take(_is_dense_without_bias)
         adds_up = parts.left == 1 and parts.next_is(_is_identity)
         dense.append((weights, parts.take(_is_identity if adds_up else _is_known_node)))
+    _check_float32(network, "fused")
     return blocks, dense
+
+
+def is_plain_linear(part: Any) -> bool:
+    """Whether a call does no more than ``inputs @ part.weight.T + part.bias``.
+
+    A subclass with a forward of its own does more, and so do hooks, as those that prune.
+    """
+    plain = isinstance(part, nn.Linear) and type(part).forward is nn.Linear.forward
+    return plain and not _is_touched(part)
+
+
+def _check_float32(network: nn.Module, engine: str) -> None:
+    for name, weight in network.named_parameters():
+        if weight.dtype != torch.float32:
+            raise ValueError(
+                f"network must have float32 weights for engine={engine!r}, "
+                f"got {name} in {weight.dtype}; {CURE}"
+            )
 
 
 class _Parts:
@@ -258,6 +280,11 @@ def _does_more(node: Any) -> bool:
     rest = 0.0 if node.v_reset is None else node.v_reset
     at_rest = isinstance(start, float | int) and start == rest
     plain = known and at_rest and not node.store_v_seq and node._neuron_precision is None
+    if plain and type(node) in (nodes.IFNode, nodes.LIFNode):
+        try:
+            parameters_of(node)
+        except ValueError:  # constants that ours may not have
+            return True
     return not plain or _is_touched(node) or _is_touched(slope)
 
 

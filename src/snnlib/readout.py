@@ -1,7 +1,10 @@
 """From output spikes to rates, losses, predictions and an honest accuracy."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from snnlib.checks import float_tensor, label_tensor, number, refuse
 from snnlib.intervals import accuracy_interval, difference_interval
@@ -9,11 +12,24 @@ from snnlib.intervals import accuracy_interval, difference_interval
 __all__ = [
     "accuracy_interval",
     "difference_interval",
+    "evaluation_mode",
     "firing_rate",
     "predict",
     "rate_cross_entropy",
     "rate_mse",
 ]
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode meanwhile; each of its layers gets back its own mode."""
+    modes = [(part, part.training) for part in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:  # a norm may be frozen while the rest learns
+            part.training = mode
 
 
 def firing_rate(spikes: Tensor) -> Tensor:

@@ -38,7 +38,8 @@ def steady_rate(
     """Count the spikes of LIF neurons that see the same current at every step.
 
     Rate and gradient equal ``firing_rate(lif_scan(current.expand(n_steps, ...)))``, but for
-    rounding where a potential meets the threshold exactly.
+    rounding where a potential meets the threshold exactly. As there, half-precision
+    currents are added up, and their spikes counted, in float32.
 
     Args:
         current: Input X, any shape, in units of the potential.
@@ -56,7 +57,8 @@ def steady_rate(
     n_steps = checks.whole_number("n_steps", n_steps, 1)
     check_law(neuron)
     check_surrogate(surrogate)
-    return cast(Tensor, _SteadyRate.apply(current, n_steps, neuron, surrogate))
+    precise = current.to(torch.promote_types(current.dtype, torch.float32))
+    return cast(Tensor, _SteadyRate.apply(precise, n_steps, neuron, surrogate)).to(current.dtype)
 
 
 _CPU_TYPES = (torch.float32, torch.float64)

@@ -24,7 +24,7 @@ from snnlib.engines import Noise, choose_engine, make_network, make_respond
 from snnlib.ff_stored import build, count_hits, predict_images
 from snnlib.places import check_apart, check_writable, named_path
 from snnlib.presets import ExperimentConfig
-from snnlib.readout import predict
+from snnlib.readout import evaluation_mode, predict
 from snnlib.records import RunRecord, read_ledger
 from snnlib.reproduction import find
 from snnlib.training import EpochMetrics, Respond, evaluate
@@ -100,7 +100,8 @@ def measure(
     test = load_mnist(train=False) if test_images is None else test_images
     if _is_forward_forward(record):
         begin = time.perf_counter()
-        n_correct = count_hits(network.eval(), record, test)
+        with evaluation_mode(network):
+            n_correct = count_hits(network, record, test)
         return EpochMetrics(math.nan, n_correct, len(test), time.perf_counter() - begin)
     config = _settings(record)
     respond = _respond(network, record)
@@ -127,11 +128,11 @@ def predict_stored(network: nn.Module, record: RunRecord, images: Any) -> Tensor
         checks.refuse("images", "[N, 1, 28, 28]", shown)
     if not len(shown):
         return torch.empty(0, dtype=torch.int64)
-    network.eval()
-    if _is_forward_forward(record):
-        return predict_images(network, record, shown)
-    respond = _respond(network, record)
-    return torch.cat([predict(respond(p)) for p in shown.split(_settings(record).batch_size)])
+    with evaluation_mode(network):
+        if _is_forward_forward(record):
+            return predict_images(network, record, shown)
+        respond = _respond(network, record)
+        return torch.cat([predict(respond(p)) for p in shown.split(_settings(record).batch_size)])
 
 
 def _respond(network: nn.Module, record: RunRecord) -> Respond:

@@ -23,7 +23,7 @@ from snnlib.checks import whole_number
 from snnlib.divergence import DivergenceCheck, check_finite_network
 from snnlib.metrics import Epoch, EpochMetrics, History
 from snnlib.places import Address, check_writable, named_path
-from snnlib.readout import predict
+from snnlib.readout import evaluation_mode, predict
 
 __all__ = [
     "Epoch",
@@ -89,7 +89,7 @@ def train_epoch(
         batches: Pairs of images and labels.
         loss: Rates and labels to a scalar.
         optimizer: Owns the weights of ``network``.
-        scheduler: Stepped after every batch, not after every epoch.
+        scheduler: Stepped after every batch, not after every epoch, and told nothing.
         autocast: Precision of the forward pass, say
             ``torch.autocast("cuda", torch.bfloat16)``; the loss is in float32.
         max_grad_norm: Shorten longer gradients to this norm, above 0; off if left out.
@@ -103,8 +103,14 @@ def train_epoch(
     Raises:
         FloatingPointError: A gradient, a parameter, a running statistic or the mean loss
             is not finite. A step on such gradients is not taken.
-        ValueError: ``batches`` is empty.
+        ValueError: ``batches`` is empty, ``optimizer`` has no weight of ``network`` or wants
+            a closure, or ``scheduler`` wants to be told a loss.
     """
+    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        raise ValueError(
+            "scheduler must be one that is stepped after every batch, got ReduceLROnPlateau; "
+            "step it with a loss in on_epoch_end of fit"
+        )
     if max_grad_norm is not None:
         max_grad_norm = checked_number("max_grad_norm", max_grad_norm, above=0)
     stage = "" if epoch is None else f"epoch {whole_number('epoch', epoch, 1)}"
@@ -142,21 +148,17 @@ def evaluate(
 ) -> EpochMetrics:
     """Measure loss and accuracy without touching the weights.
 
-    The network is in evaluation mode meanwhile and returns to the mode it had.
+    The network is in evaluation mode meanwhile; each layer returns to the mode it had.
 
     Raises:
         ValueError: ``batches`` is empty, or ``network`` holds NaN or infinity.
     """
     check_finite_network(network)
-    was_training = network.training
-    network.eval()
     tally = _Tally()
-    try:
+    with evaluation_mode(network):
         for images, labels in batches:
             rate = respond(images).float()
             tally.add(loss(rate, labels), rate, labels)
-    finally:
-        network.train(was_training)
     return tally.metrics()
 
 
