@@ -162,3 +162,25 @@ def test_each_network_of_the_book_fits(make, gain):
     exact_rate.square().sum().backward()
     for ours, theirs in zip(network.parameters(), exact.parameters(), strict=True):
         assert (ours.grad - theirs.grad).abs().max() <= 2e-5 * theirs.grad.abs().max()
+
+
+def test_a_network_that_learns_is_shown_at_least_one_image():
+    network = ConvSNN(channels=16).train()
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(ValueError, match="images must be at least 1 while the network learns"):
+        conv_snn_rate(network, torch.zeros(0, 1, 28, 28), 2)
+    assert all(torch.equal(before[name], now) for name, now in network.state_dict().items())
+    assert conv_snn_rate(network.eval(), torch.zeros(0, 1, 28, 28), 2).shape == (0, 10)
+
+
+@pytest.mark.parametrize("norm", ["bn", nn.LayerNorm(4), nn.BatchNorm2d(5)])
+def test_a_norm_of_another_kind_or_width_is_refused_by_name(norm):
+    with pytest.raises(ValueError, match=r"norm must be None or an nn\.BatchNorm2d of 4 channels"):
+        norm_if_pool(torch.rand(2, 3, 4, 4, 4), norm, IFParameters(), 2)
+
+
+def test_a_norm_without_weights_of_its_own_norms_as_one_whose_weights_change_nothing():
+    currents = torch.randn(2, 3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    plain, whole = nn.BatchNorm2d(4, affine=False), nn.BatchNorm2d(4)
+    ours, theirs = (norm_if_pool(currents, norm, IFParameters(), 2) for norm in (plain, whole))
+    assert torch.equal(ours, theirs)

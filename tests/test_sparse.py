@@ -122,3 +122,22 @@ def test_weights_that_do_not_fit_are_refused_with_their_shape():
         )
     with pytest.raises(ValueError, match=r"spikes must be \[T, N, C\]"):
         spike_linear(torch.zeros(1, 16), torch.empty(64, 16))
+
+
+@pytest.mark.parametrize("value", [0.5, 2.0, -1.0, float("nan"), float("inf")])
+def test_what_is_no_spike_is_refused_by_both_and_never_reaches_a_kernel(value):
+    spikes = draw(2, 3, 4, 4, 16)
+    spikes[0, 0, 0, 0, 0] = value
+    weight = normal(64, 16, 3, 3)
+    with pytest.raises(ValueError, match="spikes must be 0 or 1, got a float32 tensor"):
+        spike_conv2d(spikes, weight)
+    with pytest.raises(ValueError, match="spikes must be 0 or 1, got a float32 tensor"):
+        spike_linear(spikes[:, :, 0, 0], weight[:, :, 0, 0])
+
+
+def test_no_image_gives_no_current_and_no_gradient():
+    spikes, weight = draw(2, 0, 4, 4, 16), normal(64, 16, 3, 3).requires_grad_()
+    currents = spike_conv2d(spikes, weight)
+    assert currents.shape == (2, 0, 4, 4, 64)
+    currents.sum().backward()
+    assert torch.equal(weight.grad, torch.zeros_like(weight))

@@ -30,7 +30,7 @@ from snnlib.lanes import LANES, check_float32, share, split
 from snnlib.neuron_constants import check_law
 from snnlib.neurons import LIFParameters, parameters_of
 from snnlib.scan import if_scan, lif_scan
-from snnlib.sparse import fits, spike_conv2d, spike_linear
+from snnlib.sparse import fits, spike_conv2d_unchecked, spike_linear_unchecked
 from snnlib.surrogate import ATan
 
 _CHUNK = 8  # images
@@ -57,7 +57,8 @@ def conv_snn_rate(
         step if its last neurons do not fire.
 
     Raises:
-        ValueError: A layer is not as in those networks; its number and class are told.
+        ValueError: A layer is not as in those networks; its number and class are told. Or
+            there is no image, and the network is in train mode.
     """
     images = checks.image_tensor("images", images, torch.float32)
     if images.dim() != 4 or images.shape[1:] != (1, 28, 28):
@@ -120,7 +121,8 @@ def norm_if_pool(
         norm's weight and bias.
 
     Raises:
-        ValueError: ``currents`` has another shape or type, or ``neuron`` leaks.
+        ValueError: ``currents`` has another shape or type, ``norm`` does not fit, or
+            ``neuron`` leaks; or a norm that learns is shown no image.
     """
     currents = checks.tensor("currents", currents)
     n_steps = checks.whole_number("n_steps", n_steps, 1)
@@ -135,11 +137,15 @@ def norm_if_pool(
     if currents.shape[2] % 2 or currents.shape[3] % 2:
         raise ValueError(f"currents must have even H and W, got {tuple(currents.shape)}")
     channels = currents.shape[-1]
+    if norm is not None:
+        _check_norm(norm, currents)
     if norm is None:
         weight, bias, mean, variance = (currents.new_full((channels,), x) for x in _NO_NORM)
         eps = 0.0
     else:
         weight, bias, eps = norm.weight, norm.bias, norm.eps
+        if weight is None:  # affine=False
+            weight, bias = (currents.new_full((channels,), x) for x in _NO_NORM[:2])
         mean, variance = _statistics(currents.detach(), norm, n_steps)
     missing = -channels % LANES
     if missing:  # silent channels fill the last sixteen
@@ -155,6 +161,15 @@ def norm_if_pool(
     return cast(Tensor, spikes[..., :channels] if missing else spikes)
 
 
+def _check_norm(norm: Any, currents: Tensor) -> None:
+    """Refuse a norm of another kind or width, and statistics of no image at all."""
+    channels = currents.shape[-1]
+    if not isinstance(norm, nn.BatchNorm2d) or norm.num_features != channels:
+        checks.refuse("norm", f"None or an nn.BatchNorm2d of {channels} channels", norm)
+    if norm.training and not currents.shape[1]:
+        raise ValueError("images must be at least 1 while the network learns, got none")
+
+
 def _first_convolution(images: Tensor, weight: Tensor, precision: torch.dtype) -> Tensor:
     """Convolve one-channel images, straight into channels-last order ``[1, N, H, W, C]``."""
     patches = functional.unfold(images, 3, padding=1).transpose(1, 2).flatten(0, 1)
@@ -166,7 +181,7 @@ def _first_convolution(images: Tensor, weight: Tensor, precision: torch.dtype) -
 def _convolution(spikes: Tensor, weight: Tensor, precision: torch.dtype) -> Tensor:
     """Convolve spikes ``[T, N, H, W, C]``; in float32 by adding the weights of those that fired."""
     if precision == torch.float32 and fits(weight):
-        return spike_conv2d(spikes, weight)
+        return spike_conv2d_unchecked(spikes, weight)
     maps = functional.conv2d(
         spikes.flatten(0, 1).permute(0, 3, 1, 2).to(precision),
         weight.to(precision, memory_format=torch.channels_last),
@@ -177,7 +192,7 @@ def _convolution(spikes: Tensor, weight: Tensor, precision: torch.dtype) -> Tens
 
 def _dense(spikes: Tensor, weight: Tensor, precision: torch.dtype) -> Tensor:
     if precision == torch.float32 and fits(weight):
-        return spike_linear(spikes, weight)
+        return spike_linear_unchecked(spikes, weight)
     return functional.linear(spikes.to(precision), weight.to(precision)).to(torch.float32)
 
 

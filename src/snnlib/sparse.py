@@ -39,10 +39,14 @@ def spike_conv2d(spikes: Tensor, weight: Tensor) -> Tensor:
         Currents ``[T, N, H, W, K]``, differentiable in both arguments.
 
     Raises:
-        ValueError: The shapes do not go together, or not with :func:`fits`, or a
-            tensor is not float32 on the CPU.
+        ValueError: The shapes do not go together, or not with :func:`fits`, ``spikes`` are
+            something else than 0 or 1, or a tensor is not float32 on the CPU.
     """
-    spikes = checks.float_tensor("spikes", spikes, torch.float32)
+    return spike_conv2d_unchecked(_spikes(spikes), weight)
+
+
+def spike_conv2d_unchecked(spikes: Tensor, weight: Tensor) -> Tensor:
+    """As :func:`spike_conv2d`, for float32 that is known to be 0 or 1: to look takes a while."""
     weight = checks.tensor("weight", weight)
     if spikes.dim() != 5 or weight.dim() != 4 or spikes.shape[-1] != weight.shape[1]:
         raise ValueError(
@@ -66,7 +70,11 @@ def spike_linear(spikes: Tensor, weight: Tensor) -> Tensor:
     Raises:
         ValueError: As :func:`spike_conv2d`.
     """
-    spikes = checks.float_tensor("spikes", spikes, torch.float32)
+    return spike_linear_unchecked(_spikes(spikes), weight)
+
+
+def spike_linear_unchecked(spikes: Tensor, weight: Tensor) -> Tensor:
+    """As :func:`spike_linear`, for float32 that is known to be 0 or 1."""
     weight = checks.tensor("weight", weight)
     if spikes.dim() != 3 or weight.dim() != 2:
         raise ValueError(
@@ -74,7 +82,16 @@ def spike_linear(spikes: Tensor, weight: Tensor) -> Tensor:
             f"got {tuple(spikes.shape)} and {tuple(weight.shape)}"
         )
     column = spikes[:, None, :, None]
-    return spike_conv2d(column, weight[:, :, None, None])[:, 0, :, 0]
+    return spike_conv2d_unchecked(column, weight[:, :, None, None])[:, 0, :, 0]
+
+
+def _spikes(spikes: Tensor) -> Tensor:
+    """Spikes in float32; the kernels use them as bits, so nothing but 0 and 1 may reach them."""
+    spikes = checks.float_tensor("spikes", spikes, torch.float32)
+    fired = (spikes.detach() != 0).to(torch.float32)
+    return (
+        spikes if torch.equal(fired, spikes.detach()) else checks.refuse("spikes", "0 or 1", spikes)
+    )
 
 
 def fits(weight: Tensor) -> bool:
@@ -202,7 +219,7 @@ def _adder(
 def _share(shape: Shape, work: Work) -> None:
     """Share frames among threads; a single frame (a dense layer) is shared by its tiles."""
     n_tiles = shape.outputs // TILE
-    if shape.n_frames > 1:
+    if shape.n_frames != 1:  # perhaps none at all
         parts = split(shape.n_frames, _CHUNK)
         share(
             parts,
