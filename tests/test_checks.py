@@ -281,3 +281,37 @@ def test_fields_become_values_of_python_as_their_annotations_say():
 def test_a_field_that_is_no_such_thing_is_refused_by_name(changes, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         keep_exact(Settings(**changes), {"n": {"least": 1}, "widths": {"least": 1}})
+
+
+@pytest.mark.parametrize("kind", [torch.uint16, torch.uint32, torch.uint64])
+def test_unsigned_numbers_are_taken_for_what_they_are(kind):
+    given = torch.tensor([0, 1, 65535]).to(kind)
+    assert torch.equal(float_tensor("x", given), torch.tensor([0.0, 1.0, 65535.0]))
+    assert torch.equal(label_tensor("labels", given.numpy()), torch.tensor([0, 1, 65535]))
+
+
+def test_a_label_too_large_for_int64_is_refused_and_not_wrapped_around():
+    with pytest.raises(ValueError, match=r"labels must be below 2\*\*63"):
+        label_tensor("labels", np.array([1, 2**63 + 1], np.uint64))
+
+
+def test_floats_of_eight_bits_become_float32():
+    given = torch.tensor([0.0, 0.5, 1.0]).to(torch.float8_e4m3fn)
+    taken = grey_tensor("images", given)
+    assert torch.equal(taken, torch.tensor([0.0, 0.5, 1.0]))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_tensor_without_values_or_without_one_shape_is_refused():
+    nested = torch.nested.nested_tensor([torch.rand(2), torch.rand(3)])
+    for kind, given in (("meta", torch.rand(3, device="meta")), ("nested", nested)):
+        with pytest.raises(ValueError, match=f"x must be a dense tensor of real numbers.*{kind}"):
+            float_tensor("x", given)
+
+
+def test_a_list_of_pictures_is_told_how_to_become_one_array():
+    pictures = [np.zeros((28, 28), np.float32)] * 2
+    with pytest.raises(ValueError, match=r"np\.stack makes one of a list"):
+        tensor("images", pictures)
+    with pytest.raises(ValueError, match=r"torch\.as_tensor makes one of a list"):
+        tensor("images", [0.5, 1.0])

@@ -192,3 +192,34 @@ def test_a_set_can_be_indexed_and_given_to_a_data_loader_of_torch():
     assert torch.equal(torch.cat([x for x, _ in batches]), images.images)
     assert torch.cat([y for _, y in batches]).tolist() == [0, 1, 2, 3, 4]
     assert len(list(images)) == 5
+
+
+@pytest.mark.parametrize(
+    ("shape", "cure"),
+    [
+        ((28, 28), "images.reshape"),
+        ((3, 784), "images.reshape"),
+        ((3, 28, 28, 1), "images.reshape"),
+        ((3, 28, 28), "images[:, None]"),
+        ((3, 3, 28, 28), "images.mean(1, keepdims=True)"),
+    ],
+)
+def test_the_cure_for_pictures_of_another_shape_cures_them(shape, cure):
+    images = np.random.default_rng(0).random(shape, dtype=np.float32)
+    with pytest.raises(ValueError, match="images must be") as caught:
+        ImageSet(images, np.zeros(1, int), "own")
+    assert cure in str(caught.value)
+    cured = {
+        "images.reshape": lambda: images.reshape(-1, 1, 28, 28),
+        "images[:, None]": lambda: images[:, None],
+        "images.mean(1, keepdims=True)": lambda: images.mean(1, keepdims=True),
+    }[cure]()
+    assert len(ImageSet(cured, np.zeros(len(cured), int), "own")) == len(cured)
+
+
+def test_a_set_moves_to_a_device_and_never_to_another_type():
+    images = small_set()
+    assert images.to("cpu").labels.dtype == torch.int64
+    with pytest.raises((TypeError, RuntimeError)):
+        images.to(torch.float16)
+    assert torch.equal(images.subset((0, 2)).labels, images.labels[[0, 2]])

@@ -125,9 +125,10 @@ def keep_exact(config: Any, ranges: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def tensor(name: str, value: object) -> "Tensor":
-    """A dense tensor of real numbers or booleans; an array of NumPy becomes one, type unchanged.
+    """A dense tensor of real numbers or booleans; an array of NumPy becomes one.
 
-    A writable array shares its memory with the tensor, as ``torch.from_numpy`` does.
+    A writable array shares its memory with the tensor, as ``torch.from_numpy`` does. The type
+    stays, unless PyTorch hardly computes with it: then it is a wider one of the same values.
     """
     import numpy as np
     import torch
@@ -138,17 +139,25 @@ def tensor(name: str, value: object) -> "Tensor":
     if isinstance(value, np.ndarray):
         value = _from_numpy(name, value)
     if not isinstance(value, torch.Tensor):
-        cure = "torch.as_tensor makes one of a list" if isinstance(value, list | tuple) else ""
+        listed = value if isinstance(value, list | tuple) else None
+        maker = "np.stack" if hasattr((*(listed or ()), 0)[0], "__array__") else "torch.as_tensor"
+        cure = "" if listed is None else f"{maker} makes one of a list"
         if hasattr(value, "to_numpy"):
             cure = "its .to_numpy() is one"
         if hasattr(value, "getdata"):  # a picture of PIL
-            cure = "np.asarray(picture) / 255 is one, for a grey picture"
+            cure = "np.asarray(picture, np.float32) / 255 is one, for a grey picture"
         raise ValueError(
             f"{name} must be {wanted}, got {_kind(value)}" + (f"; {cure}" if cure else "")
         )
+    allowed = "a dense tensor of real numbers"
+    if value.is_nested or value.is_meta:  # its shape or its values cannot be told
+        refuse(name, allowed, f"a {'nested' if value.is_nested else 'meta'} one")
     if value.layout != torch.strided or value.is_quantized or value.is_complex():
-        refuse(name, "a dense tensor of real numbers", value)
-    return value
+        refuse(name, allowed, value)
+    if value.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        signed = value.to(torch.int64)
+        return refuse(name, "below 2**63", value) if bool((signed < 0).any()) else signed
+    return value.float() if value.is_floating_point() and value.itemsize == 1 else value
 
 
 def float_tensor(name: str, value: object, dtype: "torch.dtype | None" = None) -> "Tensor":
@@ -229,9 +238,8 @@ def label_tensor(
 
     given = tensor(name, value)
     if given.is_floating_point() or given.dtype == torch.bool:
-        refuse(
-            name, "whole numbers, one class each", value, "convert them with .long() if they are"
-        )
+        cure = "convert them with .long(), in NumPy .astype('int64'), if they are"
+        refuse(name, "whole numbers", value, cure)
     if given.dim() != 1 or (n_labels is not None and len(given) != n_labels):
         refuse(name, f"of shape [{'N' if n_labels is None else n_labels}]", value)
     labels = given.to(torch.int64)

@@ -91,7 +91,7 @@ class ImageSet:
         Raises:
             ValueError: ``indices`` are nothing of that kind.
         """
-        if isinstance(indices, list | range):
+        if isinstance(indices, list | range | tuple):
             indices = torch.as_tensor(indices, dtype=None if len(indices) else torch.int64)
         chosen = tensor("indices", indices)
         if chosen.dtype == torch.bool and chosen.shape == self.labels.shape:
@@ -100,8 +100,8 @@ class ImageSet:
         return copy(self)._store(self.images[chosen], self.labels[chosen])
 
     def to(self, device: str | torch.device) -> "ImageSet":
-        """The same images and labels on another device."""
-        return copy(self)._store(self.images.to(device), self.labels.to(device))
+        """The same images and labels on another device; types stay as they are."""
+        return copy(self)._store(*(x.to(torch.device(device)) for x in (self.images, self.labels)))
 
     def _store(self, images: Tensor, labels: Tensor) -> "ImageSet":
         """Take in tensors that are known to fit; a part of a checked set needs no check."""
@@ -112,14 +112,14 @@ class ImageSet:
 
 def _check_shape(images: Tensor) -> None:
     """Refuse pictures in colour, of another size, or without their axis of channels."""
-    if images.dim() == 4 and images.shape[1:] == (1, 28, 28):
+    rest = tuple(images.shape[1:])
+    if rest == (1, 28, 28):
         return
-    cure = "resize them to 28 by 28 pixels"
-    if images.shape[-2:] == (28, 28):
-        cure = "images[:, None] adds the axis of channels" if images.dim() == 3 else ""
-        if images.dim() == 4:
-            cure = "make them grey, say with images.mean(1, keepdims=True)"
-    refuse("images", "[N, 1, 28, 28]", images, cure)
+    cures: dict[tuple[int, ...], str] = {(28, 28): "images[:, None] adds the axis of channels"}
+    cures |= dict.fromkeys([(28,), (784,), (28, 28, 1)], "images.reshape(-1, 1, 28, 28) is")
+    if len(rest) == 3 and rest[1:] == (28, 28):
+        cures[rest] = "make them grey, say with images.mean(1, keepdims=True)"
+    refuse("images", "[N, 1, 28, 28]", images, cures.get(rest, "resize them to 28 by 28 pixels"))
 
 
 class Batches:
