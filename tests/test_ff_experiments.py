@@ -7,7 +7,14 @@ import torch
 
 from snnlib import ff_experiments, ff_post, ff_training
 from snnlib.data import ImageSet
-from snnlib.ff_experiments import FF_PRESETS, FFConfig, run_ff_experiment
+from snnlib.ff_experiments import (
+    FF_PRESETS,
+    FFConfig,
+    PostConfig,
+    run_ff,
+    run_ff_experiment,
+    run_post,
+)
 from snnlib.ff_post import train_post
 from snnlib.ff_presets import POST_PRESETS
 from snnlib.ff_training import train_ff
@@ -170,3 +177,25 @@ def test_the_kernel_for_testing_draws_the_same_statistics_as_the_tensors(pixel_n
         gap = (kernel[number].mean(0) - tensors.mean(0)).abs().max()
         assert gap < 5 * standard_error
         assert tensors.mean() > 0.01
+
+
+def test_both_kinds_of_run_choose_their_device_and_refuse_settings_of_the_other():
+    ff, post = FFConfig("a", "b", device="gpu"), PostConfig("a", "b", device="gpu")
+    for run, config, other in ((run_ff, ff, post), (run_post, post, ff)):
+        with pytest.raises(ValueError, match="device must be auto, cpu, cuda"):
+            run(config)
+        with pytest.raises(ValueError, match=f"config must be {type(config).__name__}, got"):
+            run(other)
+
+
+@pytest.mark.parametrize("widths", [(), (784,), (100, 10)])
+def test_widths_of_the_post_lead_from_the_pixels_to_a_layer(widths):
+    with pytest.raises(ValueError, match="widths must begin with the 784 pixels and name one"):
+        PostConfig("a", "b", widths=widths)
+
+
+@pytest.mark.parametrize("asked", [{"output_mse": True}, {"prediction": "rate"}])
+def test_output_neurons_that_stand_for_digits_are_at_least_ten(asked):
+    with pytest.raises(ValueError, match="widths must end in at least 10"):
+        PostConfig("a", "b", widths=(784, 3), **asked)
+    assert PostConfig("a", "b", widths=(784, 3)).widths == (784, 3)

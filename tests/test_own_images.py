@@ -108,3 +108,20 @@ def test_a_limit_holds_for_own_pictures_too_and_keeps_the_classes_equal():
     assert (record.n_training, record.n_test) == (20, 10)
     assert fitting("x", own(images(), labels), limit=20).labels.bincount().tolist() == [10, 10]
     assert len(fitting("x", GOOD, limit=1000)) == 70
+
+
+@pytest.mark.parametrize("name", ["csnn", "forward-forward", "a row of the fourth post"])
+def test_pictures_that_ask_for_a_gradient_run_as_the_same_ones_that_do_not(name):
+    asking = own(images().requires_grad_())
+    runs = [
+        run_experiment(RUNS[name], training_images=pictures, test_images=GOOD)
+        for pictures in (asking, GOOD)
+    ]
+    assert runs[0].result == runs[1].result
+    assert asking.images.grad is None
+
+
+@pytest.mark.parametrize("config", ["fc", {"name": "fc"}, None])
+def test_what_are_no_settings_are_refused_by_name(config):
+    with pytest.raises(ValueError, match="config must be ExperimentConfig or FFConfig or PostConf"):
+        run_experiment(config)

@@ -21,6 +21,7 @@ from snnlib.checkpoints import (
     save_checkpoint,
     save_weights,
 )
+from snnlib.checks import instance
 from snnlib.claims import CLAIMS, Claim
 from snnlib.data import ImageSet
 from snnlib.distributed import Group
@@ -71,11 +72,12 @@ def run_experiment(
     Raises:
         ValueError: ``resume`` is damaged or of other settings, or a file that is not
             ours stands where one would be written; nothing is written.
-            Or the settings do not fit ``group``.
+            Or ``config`` are no settings, or do not fit ``group``.
     """
     if not isinstance(config, ExperimentConfig):
-        from snnlib.ff_experiments import run_ff_experiment
+        from snnlib.ff_experiments import FFConfig, PostConfig, run_ff_experiment
 
+        instance("config", config, ExperimentConfig, FFConfig, PostConfig)
         if group.size > 1:
             raise ValueError(f"preset {config.name!r} runs in one process, got {group.size}")
         return run_ff_experiment(

@@ -18,6 +18,7 @@ from snnlib.checkpoints import (
     save_checkpoint,
     save_weights,
 )
+from snnlib.checks import instance
 from snnlib.data import ImageSet, load_mnist
 from snnlib.ff_post import PostNetwork, count_correct_post, train_post
 from snnlib.ff_presets import FF_PRESETS, FFConfig, PostConfig
@@ -61,6 +62,7 @@ def run_ff(
         the hits on 1,000 training images and on the validation images, all
         layers judging.
     """
+    config = _on_device(config, FFConfig)
     checkpoint, weights, resume = check_run_files(checkpoint, weights, resume)
     training, validation, test = load_sets(config, training_images, test_images)
     sample = training.subset(torch.arange(min(1000, len(training))))
@@ -88,6 +90,11 @@ def run_ff(
     if weights is not None:
         save_weights(weights, run.network.state_dict(), record_id=record.id)
     return run.network, record
+
+
+def _on_device(config: Any, kind: type[Any]) -> Any:
+    """The settings with a device that computes; refused if they are of another kind of run."""
+    return replace(instance("config", config, kind), device=environment.pick_device(config.device))
 
 
 def _state(run: FFRun, history: History) -> dict[str, Any]:
@@ -153,6 +160,7 @@ def run_post(
     The record's extras hold the hits among the training images (at most 1,000)
     and among the first 64 test images, which is all that the post looked at.
     """
+    config = _on_device(config, PostConfig)
     _, weights, _ = check_run_files(None, weights)
     pick = torch.Generator().manual_seed(config.seed)
     whole = fitting("training_images", training_images)

@@ -1,5 +1,7 @@
 """Images that a caller brings to a run, refused before anything is computed if they do not fit."""
 
+from dataclasses import replace
+
 from snnlib.checks import label_tensor, refuse
 from snnlib.data import ImageSet, balanced_indices
 
@@ -32,6 +34,8 @@ def fitting(
     label_tensor(f"{name}.labels", given.labels, n_classes=N_CLASSES)
     if not given.source.replace(" test set", "").strip():
         refuse(f"{name}.source", "a few words on where the images are from", given.source)
+    if given.images.requires_grad:  # a run asks for no gradient of its images
+        given = replace(given, images=given.images.detach())
     if limit is None or limit >= len(given):
         return given
     return given.subset(balanced_indices(given.labels, limit))
