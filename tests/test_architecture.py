@@ -201,6 +201,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "training",
     },
     "stored_weights": {
+        "own_images",
         "assembly",
         "checkpoints",
         "data",

@@ -304,3 +304,9 @@ def test_weights_that_are_none_are_refused(tmp_path):
         load_weights(tmp_path / "w.safetensors")
     with pytest.raises(FileNotFoundError, match="no weights"):
         load_weights(tmp_path / "none.safetensors")
+
+
+def test_a_record_with_tuples_among_its_settings_is_read_back_as_it_was(tmp_path):
+    written = record(settings={"hidden": (20, 20)}, extra={"sizes": [(1, 2)]})
+    append_record(written, tmp_path / "mine.jsonl")
+    assert read_ledger(tmp_path / "mine.jsonl") == [written]

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
 from snnlib import stored_weights
-from snnlib.checkpoints import load_weights, save_weights
-from snnlib.data import load_mnist
+from snnlib.checkpoints import load_weights, save_checkpoint, save_weights
+from snnlib.data import ImageSet, load_mnist
 from snnlib.engines import make_network
 from snnlib.experiments import run_experiment
 from snnlib.presets import PRESETS
@@ -19,6 +20,7 @@ from snnlib.stored_weights import (
     keep_weights,
     load_stored,
     measure,
+    predict_stored,
     stored_presets,
     tolerance,
 )
@@ -157,3 +159,36 @@ def test_a_forward_forward_record_has_no_weights_to_keep(places, tiny):
     del places["ledger"]
     save_weights(tiny[0] / "ff.safetensors", {"w": torch.ones(2)}, record_id=record.id)
     refused(places, "Forward-Forward", tiny[0] / "ff.safetensors")
+
+
+def test_a_folder_without_weights_is_told_and_so_is_a_file_without_a_record(tmp_path):
+    with pytest.raises(ValueError, match="folder must be one that holds weights"):
+        load_stored("fc", folder=tmp_path / "typo")
+    save_weights(tmp_path / "mine.safetensors", {"a": torch.zeros(3)})
+    with pytest.raises(ValueError, match=r"mine\.safetensors names no record of a run"):
+        load_stored("mine", folder=tmp_path)
+
+
+def test_other_classes_and_other_things_than_a_network_and_its_record_are_refused(test_images):
+    network, record = load_stored(next(iter(STORED)))
+    odd = ImageSet(test_images.images[:2], torch.tensor([9, 10]), "own")
+    with pytest.raises(ValueError, match=r"test_images.labels must lie in 0\.\.9, got 9 to 10"):
+        measure(network, record, odd)
+    with pytest.raises(ValueError, match="record must be RunRecord"):
+        predict_stored(network, record.to_dict(), odd.images)
+    with pytest.raises(ValueError, match="network must be Module"):
+        predict_stored(network.state_dict(), record, odd.images)
+
+
+@pytest.mark.parametrize("value", [np.float64(1.0), np.zeros(3), object()])
+def test_a_checkpoint_that_could_not_be_read_back_is_not_written(tmp_path, value):
+    with pytest.raises(ValueError, match=r"state\['deep'\]\[0\] must be a tensor or a plain"):
+        save_checkpoint(tmp_path / "mine.ckpt", {"deep": [value]})
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_may_be_arrays_and_a_network_is_told_where_its_own_are(tmp_path):
+    save_weights(tmp_path / "a.safetensors", {"a": np.arange(3.0)})
+    assert torch.equal(load_weights(tmp_path / "a.safetensors")[0]["a"], torch.arange(3.0).double())
+    with pytest.raises(ValueError, match=r"network.state_dict\(\) is one"):
+        save_weights(tmp_path / "b.safetensors", torch.nn.Linear(1, 1))

@@ -8,13 +8,15 @@ import os
 import warnings
 from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from snnlib.checks import refuse, text
+from snnlib.checks import tensor as checked_tensor
 from snnlib.places import (
     Address,
     Kind,
@@ -70,11 +72,31 @@ def save_checkpoint(path: Address, state: Mapping[str, Any]) -> None:
 
     Raises:
         OSError: The file cannot be written; an earlier checkpoint survives.
-        ValueError: A file that is no checkpoint of snnlib is there; it stays.
+        ValueError: A file that is no checkpoint of snnlib is there; it stays. Or ``state``
+            holds what could not be read back.
     """
+    if not isinstance(state, Mapping):
+        refuse("state", "a dictionary", state)
+    _check_plain("state", state)
     target = named_path("path", path)
     refuse_other_file("path", target, CHECKPOINT)
     write_whole(target, lambda name: torch.save({**state, "format": FORMAT}, name))
+
+
+_PLAIN = (type(None), bool, int, float, str, torch.Tensor, torch.nn.Parameter)
+
+
+def _check_plain(name: str, value: object) -> None:
+    """Refuse what :func:`load_checkpoint`, which runs no code of a file, would refuse later."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_plain(f"a name in {name}", key)
+            _check_plain(f"{name}[{key!r}]", item)
+    elif type(value) in (list, tuple):
+        for index, item in enumerate(cast(list[object], value)):
+            _check_plain(f"{name}[{index}]", item)
+    elif type(value) not in _PLAIN:
+        refuse(name, "a tensor or a plain value", value)
 
 
 def load_checkpoint(path: Address) -> dict[str, Any]:
@@ -181,15 +203,20 @@ def save_weights(
 
     Raises:
         OSError: The file cannot be written; an earlier one survives.
-        ValueError: A file that this function did not write is there; it stays.
+        ValueError: A file that this function did not write is there; it stays. Or
+            ``weights`` are none.
     """
+    if not isinstance(weights, Mapping):
+        refuse("weights", "a dictionary", weights, "network.state_dict() is one")
+    record_id = text("record_id", record_id, empty=True)
     target = named_path("path", path)
     refuse_other_file("path", target, WEIGHTS)
     keep_old = keep_old and _record_in(target) not in (None, record_id)
     if keep_old:
         refuse_other_file("path", older_name(target), WEIGHTS)
     tensors = {}
-    for name, tensor in weights.items():
+    for name, given in weights.items():
+        tensor = checked_tensor(f"weights[{name!r}]", given)
         shrink = half and tensor.is_floating_point()
         kept = tensor.detach().cpu().to(torch.float16 if shrink else tensor.dtype)
         tensors[name] = kept.clone(memory_format=torch.contiguous_format)

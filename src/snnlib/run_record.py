@@ -173,8 +173,7 @@ def _plain(name: str, value: Any) -> Any:
                 refuse(f"each name in {name}", "a text", key)
         return {key: _plain(f"{name}[{key!r}]", item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        items = [_plain(f"{name}[{index}]", item) for index, item in enumerate(value)]
-        return items if isinstance(value, list) else tuple(items)
+        return [_plain(f"{name}[{index}]", item) for index, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
         refuse(name, "a finite number", value)
     if value is None or isinstance(value, bool | int | float | str):

@@ -22,6 +22,7 @@ from snnlib.checkpoints import WEIGHTS, load_weights, save_weights
 from snnlib.data import ImageSet, load_mnist, make_loader
 from snnlib.engines import Noise, choose_engine, make_network, make_respond
 from snnlib.ff_stored import build, count_hits, predict_images
+from snnlib.own_images import fitting
 from snnlib.places import check_apart, check_writable, named_path
 from snnlib.presets import ExperimentConfig
 from snnlib.readout import evaluation_mode, predict
@@ -42,7 +43,7 @@ def weights_folder() -> Path:
 
 def stored_presets(folder: Address | None = None) -> dict[str, Path]:
     """The presets whose weights are kept, each with its file."""
-    place = weights_folder() if folder is None else Path(folder)
+    place = weights_folder() if folder is None else named_path("folder", folder, folder=True)
     return {path.stem: path for path in sorted(place.glob("*.safetensors"))}
 
 
@@ -71,14 +72,15 @@ def load_stored(
         ValueError: No weights of that preset are kept (the nearest names are told),
             or the file is damaged, or of another network, or its record is lost.
     """
-    path = find(preset, stored_presets(folder), "set of stored weights")
+    stored = stored_presets(folder)
+    if not stored:
+        checks.refuse("folder", "one that holds weights, NAME.safetensors", folder)
+    path = find(preset, stored, "set of stored weights")
     weights, record_id = load_weights(path)
-    if (
-        ledger is None
-        and folder is not None
-        and (beside := Path(folder) / "ledger.jsonl").is_file()
-    ):
-        ledger = beside
+    if not record_id:
+        raise ValueError(f"{path} names no record of a run, so nobody knows its network")
+    if ledger is None and folder is not None and path.with_name("ledger.jsonl").is_file():
+        ledger = path.with_name("ledger.jsonl")
     record = _record(record_id, ledger)
     return _network(weights, record, path), record
 
@@ -96,8 +98,13 @@ def measure(
         network: From :func:`load_stored`.
         record: Its record.
         test_images: All 10,000 MNIST test images if left out.
+
+    Raises:
+        ValueError: ``test_images`` are no ``ImageSet``, empty, or of other classes.
     """
-    test = load_mnist(train=False) if test_images is None else test_images
+    _check_pair(network, record)
+    test = fitting("test_images", test_images)
+    test = load_mnist(train=False) if test is None else test
     if _is_forward_forward(record):
         begin = time.perf_counter()
         with evaluation_mode(network):
@@ -123,6 +130,7 @@ def predict_stored(network: nn.Module, record: RunRecord, images: Any) -> Tensor
     Raises:
         ValueError: ``images`` have another shape, or values outside [0, 1].
     """
+    _check_pair(network, record)
     shown = checks.grey_tensor("images", images, torch.float32)
     if shown.dim() != 4 or shown.shape[1:] != (1, 28, 28):
         checks.refuse("images", "[N, 1, 28, 28]", shown)
@@ -133,6 +141,11 @@ def predict_stored(network: nn.Module, record: RunRecord, images: Any) -> Tensor
             return predict_images(network, record, shown)
         respond = _respond(network, record)
         return torch.cat([predict(respond(p)) for p in shown.split(_settings(record).batch_size)])
+
+
+def _check_pair(network: nn.Module, record: RunRecord) -> None:
+    checks.instance("network", network, nn.Module)
+    checks.instance("record", record, RunRecord)
 
 
 def _respond(network: nn.Module, record: RunRecord) -> Respond:
