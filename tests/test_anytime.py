@@ -352,3 +352,24 @@ def test_bad_input_is_refused_by_name(test_images):
 def test_settings_that_do_not_go_together_are_refused(base, changes, named):
     with pytest.raises(ValueError, match=named):
         replace(PRESETS[base], **changes)
+
+
+def test_a_label_that_the_network_has_no_neuron_for_is_refused():
+    pictures = torch.zeros(2, 1, 28, 28)
+    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.9, got 9 to 10"):
+        read_anytime(FullyConnectedSNN(), [(pictures, torch.tensor([9, 10]))], 2)
+
+
+def test_a_batch_without_images_adds_nothing():
+    pictures, labels = torch.rand(2, 1, 28, 28), torch.tensor([0, 1])
+    empty = (pictures[:0], labels[:0])
+    with_it, without = (
+        read_anytime(FullyConnectedSNN().requires_grad_(False), batches, 2).n_images
+        for batches in ([empty, (pictures, labels)], [(pictures, labels)])
+    )
+    assert with_it == without == 2
+
+
+def test_an_input_that_a_layer_does_not_take_is_refused_by_its_shape():
+    with pytest.raises(ValueError, match=r"shape must be one that Linear.* takes, got \[4\]"):
+        fan_out(torch.nn.Linear(3, 2), (4,))

@@ -201,12 +201,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "training",
     },
     "stored_weights": {
-        "own_images",
         "assembly",
         "checkpoints",
         "data",
         "engines",
         "ff_stored",
+        "own_images",
         "places",
         "presets",
         "readout",

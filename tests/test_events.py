@@ -223,3 +223,18 @@ def test_kernels_compile_where_no_folder_can_be_written():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "2", done.stderr
+
+
+def test_weights_that_are_not_finite_are_refused_where_no_gradient_is_asked_for():
+    grey, weight = torch.rand(2, 9), torch.full((3, 9), float("nan"))
+    with pytest.raises(ValueError, match="weight must be finite numbers, got NaN"):
+        poisson_linear_lif(grey, weight, 4, LIFParameters(), seed=1)
+    with pytest.raises(ValueError, match="bias must be finite numbers, got NaN"):
+        poisson_linear_lif(
+            grey, torch.rand(3, 9), 4, LIFParameters(), seed=1, bias=torch.full((3,), float("nan"))
+        )
+
+
+def test_the_number_of_an_image_fits_into_the_generator():
+    with pytest.raises(ValueError, match=r"first_index must be a whole number in 0\.\."):
+        poisson_spikes(torch.rand(2, 9), 4, seed=1, first_index=2**63)

@@ -91,3 +91,9 @@ def test_the_triton_kernel_too_in_its_interpreter():
     )
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=300)
+
+
+def test_a_single_current_has_a_single_rate():
+    one = steady_rate(torch.tensor(3.0), 8, LIFParameters())
+    assert one.shape == ()
+    assert torch.equal(one, steady_rate(torch.tensor([3.0]), 8, LIFParameters())[0])

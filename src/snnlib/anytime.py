@@ -71,7 +71,7 @@ def fan_out(layer: nn.Module, shape: Iterable[int]) -> Tensor:
         Whole numbers in that shape, float64 on the CPU; padding is no input.
 
     Raises:
-        ValueError: ``layer`` has no weights to count.
+        ValueError: ``layer`` has no weights to count, or takes no input of that shape.
     """
     if not isinstance(layer, nn.Conv2d | nn.Linear):
         raise ValueError(f"layer must be a convolution or a dense layer, got {layer}")
@@ -83,7 +83,10 @@ def fan_out(layer: nn.Module, shape: Iterable[int]) -> Tensor:
     image = torch.zeros(1, *shape, dtype=torch.float64, requires_grad=True)
     forward: Any = nn.Linear.forward if isinstance(layer, nn.Linear) else nn.Conv2d.forward
     with torch.enable_grad():  # the plain forward: no time, whatever the library adds
-        total = forward(ones, image).sum()
+        try:
+            total = forward(ones, image).sum()
+        except RuntimeError as error:
+            raise ValueError(f"shape must be one that {layer} takes, got {shape}") from error
     return torch.autograd.grad(total, image)[0][0].round()
 
 
@@ -178,6 +181,8 @@ def read_anytime(
         for images, labels in batches:
             images = checks.image_tensor("images", images)
             labels = checks.label_tensor("labels", labels, len(images))
+            if not len(images):
+                continue
             x = constant_encode(images, 1) if encode is None else encode(images)
             name = "images" if encode is None else "encode(images)"
             x = checks.float_tensor(name, x, next(network.parameters()).dtype)
@@ -244,6 +249,7 @@ class _Tally:
         """Read out after each step: what has fired most so far?"""
         if len(x) != self.n_steps:
             raise ValueError(f"n_steps must be 1 without spiking neurons, got {self.n_steps}")
+        checks.label_tensor("labels", labels, n_classes=x.shape[-1])
         predicted = predict(x.cumsum(0, dtype=_precise(x)).flatten(0, 1)).unflatten(0, x.shape[:2])
         self.hits += (predicted == labels).sum(1).cpu()
         self.n_images += len(labels)

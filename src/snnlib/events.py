@@ -82,8 +82,9 @@ def poisson_linear_lif(
         Rates, spikes per step in [0, 1], ``[N, K]``.
 
     Raises:
-        ValueError: Grey values outside [0, 1], shapes that do not fit, no time step,
-            or a tensor that is not float32 on the CPU.
+        ValueError: Grey values outside [0, 1], shapes that do not fit, no time step, a
+            tensor that is not float32 on the CPU, or, where no gradient is asked for,
+            weights that are not finite.
     """
     grey, n_steps = _checked(images, n_steps)
     weight = checks.tensor("weight", weight)
@@ -101,6 +102,8 @@ def poisson_linear_lif(
             raise ValueError(
                 f"{name} must be float32 on the CPU, got {tensor.dtype} on {tensor.device}"
             )
+        if tensor is not None and not tensor.requires_grad:  # as for simulate_lif
+            checks.finite(name, tensor)
     _say_so_once()
     words = _encode(grey, n_steps, seed, first_index or 0)
     return cast(Tensor, _EventLayer.apply(weight, bias, words, n_steps, neuron, surrogate))
@@ -144,7 +147,7 @@ def _checked(images: Any, n_steps: Any) -> tuple[Tensor, int]:
 def _encode(grey: Tensor, n_steps: int, seed: int, first_index: int) -> _Words:
     """Draw the spikes of a batch."""
     seed = checks.whole_number("seed", seed)
-    first_index = checks.whole_number("first_index", first_index, 0)
+    first_index = checks.whole_number("first_index", first_index, 0, 2**63 - 1 - len(grey))
     n_images, n_blocks = len(grey), -(-n_steps // STEPS)
     starts = np.empty(n_images + 1, np.int64)
     if event_bits.count_grey(grey.numpy(), starts):

@@ -128,7 +128,9 @@ def _walk_by_numba(
 ) -> tuple[Tensor, Tensor]:
     values = current.contiguous().numpy()
     rate = np.empty_like(values)
-    slope = np.empty_like(values if slope_too else values[:0])  # empty: only count spikes
+    slope = np.empty_like(
+        values if slope_too else values.reshape(-1)[:0]
+    )  # empty: only count spikes
     constants = [values.dtype.type(c) for c in _constants(neuron, surrogate)]
     _numba_kernel()(values.reshape(-1), rate.reshape(-1), slope.reshape(-1), n_steps, *constants)
     return torch.from_numpy(rate), torch.from_numpy(slope)
