@@ -239,7 +239,7 @@ def label_tensor(
     given = tensor(name, value)
     if given.is_floating_point() or given.dtype == torch.bool:
         cure = "convert them with .long(), in NumPy .astype('int64'), if they are"
-        refuse(name, "whole numbers", value, cure)
+        refuse(name, "whole numbers, one class each", value, cure)
     if given.dim() != 1 or (n_labels is not None and len(given) != n_labels):
         refuse(name, f"of shape [{'N' if n_labels is None else n_labels}]", value)
     labels = given.to(torch.int64)

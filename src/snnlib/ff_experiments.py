@@ -161,6 +161,8 @@ def run_post(
     and among the first 64 test images, which is all that the post looked at.
     """
     config = _on_device(config, PostConfig)
+    if config.widths[0] != 784:
+        raise ValueError(f"widths must begin with the 784 pixels, got {config.widths!r}")
     _, weights, _ = check_run_files(None, weights)
     pick = torch.Generator().manual_seed(config.seed)
     whole = fitting("training_images", training_images)

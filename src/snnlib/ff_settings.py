@@ -224,7 +224,7 @@ class PostConfig:
 
     Raises:
         ValueError: A setting is of another type or outside its range (see ``POST_RANGES``
-            and ``POST_CHOICES``), or ``widths`` do not lead from pixels to classes.
+            and ``POST_CHOICES``), or ``widths`` do not lead to classes.
     """
 
     name: str
@@ -254,10 +254,9 @@ class PostConfig:
     def __post_init__(self) -> None:
         keep_settings(self, POST_RANGES, POST_CHOICES)
         _ = self.neuron  # v_threshold is refused there
-        if len(self.widths) < 2 or self.widths[0] != 784:
+        if len(self.widths) < 2:
             raise ValueError(
-                "widths must begin with the 784 pixels and name one layer at least, "
-                f"got {self.widths!r}"
+                f"widths must be those of the input and of one layer at least, got {self.widths!r}"
             )
         if (self.output_mse or self.prediction == "rate") and self.widths[-1] < 10:
             raise ValueError(
