@@ -395,3 +395,15 @@ def test_a_comparison_lists_every_preset_that_has_run():
     recorded = {r.preset for r in read_ledger() if r.protocol == "honest"}
     assert names == [name for name in CLAIMS["fc-T"].presets if name in recorded]
     assert len(names) > 1
+
+
+def test_an_empty_checkpoint_holds_nothing_to_go_on_from(small, tmp_path, capsys):
+    (tmp_path / "fc-quick-post-s0.ckpt").touch()
+    assert main(["train", "fc-quick", *small, "--continue"]) == 0
+    assert "goes on from" not in capsys.readouterr().out
+
+
+def test_too_little_memory_is_told_with_its_cure(small, capsys):
+    words = ["train", "fc-quick", *small, "-T", str(10**12)]  # petabytes of spikes
+    assert main(words) == 1
+    assert "a smaller -b, or fewer steps with -T, is the usual cure" in capsys.readouterr().err

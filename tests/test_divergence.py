@@ -242,3 +242,19 @@ def test_a_run_that_diverges_leaves_its_last_checkpoint_and_nothing_else(tmp_pat
 def test_a_network_that_learns_nothing_but_is_finite_is_a_result(training_images):
     run = prepared("fc", "scan", training_images, lr=1e6)
     assert math.isfinite(learn(run).loss)
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam])
+def test_a_step_longer_than_float32_goes_is_told_like_every_divergence(make):
+    layer = nn.Linear(2, 1)
+    optimizer = make(layer.parameters(), lr=1e39)  # float32 ends at 3.4e38
+    check = DivergenceCheck(layer, optimizer, "epoch 1")
+    layer(torch.ones(1, 2)).sum().backward()
+    with pytest.raises(FloatingPointError, match=r"batch 1 of epoch 1; a smaller lr than 1e\+39"):
+        check.step()
+
+
+def test_the_posts_network_diverges_in_one_sentence():
+    config = replace(FF_PRESETS["ff-1"], lr=1e38, n_updates=1)  # Adam begins with 10 * lr
+    with pytest.raises(FloatingPointError, match=r"layer 1; a smaller lr than 1e\+38"):
+        train_post(config, toy_images(20, 0))

@@ -1,9 +1,11 @@
 """What the command line asks of the system."""
 
+import os
 import platform
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -143,3 +145,19 @@ def test_a_package_that_cannot_be_imported_ends_a_command_in_one_sentence(monkey
     monkeypatch.setitem(cli.COMMANDS, "train", train)
     assert main(["train", "ff-1"]) == 1
     assert capsys.readouterr().err == "snnlib: numba is broken\n"
+
+
+@pytest.mark.parametrize("name", ["numba", "matplotlib", "safetensors", "torch"])
+def test_the_doctor_sees_a_file_that_takes_the_place_of_a_package(name, tmp_path):
+    own = tmp_path / f"{name}.py"
+    own.write_text("x = 1\n")
+    paths = os.pathsep.join([str(tmp_path), str(Path(environment.__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-m", "snnlib", "doctor"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert done.returncode == 1
+    assert f"WRONG {name}: {own} is imported in its place, rename that file" in done.stdout
+    assert "Traceback" not in done.stderr

@@ -222,3 +222,8 @@ def test_tensorboard_file_holds_the_numbers_of_the_run(tmp_path):
     curve = [(event.step, event.value) for event in events.Scalars("test/accuracy")]
     assert curve == [(1, 0.5), (2, pytest.approx(0.65))]
     assert events.Scalars("training/loss")[0].value == 0.5
+
+
+def test_a_store_that_tensorboard_cannot_reach_is_told_before_the_training():
+    with pytest.raises(ValueError, match="nosuchstore"):
+        tensorboard_writer("nosuchstore://bucket/log")

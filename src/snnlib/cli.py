@@ -8,6 +8,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from snnlib.run_files import (
     age,
     check_places,
     checkpoint_of,
+    holds_something,
     images_of,
     is_finished,
     ledger_of_claims,
@@ -53,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if _speaks():
             print("\nInterrupted.", file=sys.stderr)
         return exit_code(stop)
-    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError, MemoryError) as error:
         if _speaks():
             print(f"snnlib: {error}", file=sys.stderr)
         return 1
@@ -97,7 +99,7 @@ def train(options: argparse.Namespace, words: Sequence[str]) -> int:
     if options.j is not None and _speaks():
         print("-j is not needed: the images are in memory, no worker processes load them")
     checkpoint = checkpoint_of(config, options.out_dir)
-    resume = checkpoint if options.go_on and checkpoint.exists() else options.resume
+    resume = checkpoint if options.go_on and holds_something(checkpoint) else options.resume
     ledger = Path(options.ledger or Path(options.out_dir) / "ledger.jsonl")
     before = age(checkpoint)
     try:
@@ -135,7 +137,9 @@ def reproduce(options: argparse.Namespace, words: Sequence[str]) -> int:
             return _run_side_by_side(missing, options, ledger, not_ours)
         for config in missing:
             checkpoint = checkpoint_of(config, options.out_dir)
-            _run_and_record(config, options, checkpoint if checkpoint.exists() else None, ledger)
+            _run_and_record(
+                config, options, checkpoint if holds_something(checkpoint) else None, ledger
+            )
             if checkpoint not in not_ours:
                 real_path(checkpoint).unlink(missing_ok=True)
     except KeyboardInterrupt as stop:
@@ -216,9 +220,16 @@ def _run_and_record(
 
 @contextmanager
 def _telling_what_is_left(checkpoint: Path) -> Iterator[None]:
-    """Say of a run that diverged what is left of it."""
+    """Say of a run that diverged what is left of it, and of one without memory what may help."""
     try:
         yield
+    except (MemoryError, RuntimeError) as error:
+        reason = str(error).strip() or "no reason given"
+        if not isinstance(error, MemoryError) and not re.search("allocate|out of memory", reason):
+            raise
+        cure = "a smaller -b, or fewer steps with -T, is the usual cure"
+        reason = reason.splitlines()[0].rstrip(".")
+        raise MemoryError(f"the memory does not suffice ({reason}); {cure}") from error
     except FloatingPointError as error:
         kept = f"; {checkpoint} holds the run as it was before" if checkpoint.exists() else ""
         raise FloatingPointError(f"{error}; nothing was recorded{kept}") from error

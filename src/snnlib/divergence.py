@@ -80,6 +80,20 @@ class DivergenceCheck:
                 total = total + (p.grad.sum() if self.waits else p.grad.sum().item())
         self._look(total, images, loss)
 
+    def step(self) -> None:
+        """Take the optimizer's step; some compute its length in float32 and refuse a longer one.
+
+        Raises:
+            FloatingPointError: The step is longer than the numbers of the weights go.
+        """
+        try:
+            self.optimizer.step()
+        except RuntimeError as error:
+            if "without overflow" not in str(error):
+                raise
+            text = f"the step is too long for the weights in batch {self.batch}{self.stage}"
+            raise FloatingPointError(f"{text}; {_cure(self.optimizer)}") from error
+
     def weights(self, images: Tensor) -> None:
         """The step on ``images`` is taken, the next batch begins.
 
@@ -135,7 +149,7 @@ class DivergenceCheck:
         images = None if look.images is None else _search([("it", look.images)])
         if images is not None:
             return f"the batch of images is the cause, {images}"
-        cure = f"a smaller lr than {_learning_rates(self.optimizer)} is the usual cure"
+        cure = _cure(self.optimizer)
         if look.loss is None or look.loss.isfinite().all():
             return cure
         return f"the loss was {look.loss.tolist()}; {cure}"
@@ -166,6 +180,10 @@ class _Look(NamedTuple):
     batch: int
     images: Tensor | None
     loss: Tensor | None
+
+
+def _cure(optimizer: torch.optim.Optimizer) -> str:
+    return f"a smaller lr than {_learning_rates(optimizer)} is the usual cure"
 
 
 def _learning_rates(optimizer: torch.optim.Optimizer) -> str:

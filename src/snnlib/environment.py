@@ -245,16 +245,21 @@ def _package(name: str) -> tuple[bool, str]:
 
 
 def _imported(module: str) -> str:
+    """Import a module; a file of the user's of that name, say ``numba.py``, is another one."""
     importlib.import_module(module)
+    package = sys.modules[module.partition(".")[0]]
+    if not (hasattr(package, "__version__") or hasattr(package, "__path__")):
+        raise ImportError(f"{package.__file__} is imported in its place, rename that file")
     return ""
 
 
 def _devices() -> tuple[bool, str]:
     try:
         import torch
+
+        n_threads = torch.get_num_threads()
     except Exception:  # reported by _torch already
         return True, f"{os.cpu_count()} processor cores"
-    n_threads = torch.get_num_threads()
     text = f"{n_threads} {'thread' if n_threads == 1 else 'threads'} on {_processor()}"
     if torch.cuda.is_available():
         if fault := fault_of("cuda"):

@@ -181,7 +181,7 @@ def train_post(
             optimizer.zero_grad()
             loss.backward()
             check.gradients(positive, loss)
-            optimizer.step()
+            check.step()
             check.weights(positive)
             losses.append(loss.detach())
         check.finish()

@@ -105,7 +105,7 @@ def learn_epoch(run: FFRun, training: ImageSet, progress: Progress | None = None
         images = training.images[chosen]
         history.append(_learn_batch(run, images, training.labels[chosen]))
         check.gradients(images, history[-1])
-        run.optimizer.step()
+        check.step()
         check.weights(images)
         run.scheduler.step()
     check.finish()

@@ -208,7 +208,7 @@ def train_layers(
         losses, _ = learn_from(network, both, lambda rate: loss(*measure(rate).chunk(2)), only)
         history.append(losses)
         check.gradients(both, losses)
-        optimizer.step()
+        check.step()
         check.weights(both)
         if after_step is not None:
             after_step()

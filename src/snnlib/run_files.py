@@ -44,6 +44,11 @@ def is_finished(config: Any, options: argparse.Namespace) -> bool:
     return epochs_in(checkpoint_of(config, options.out_dir)) >= getattr(config, "n_epochs", 1)
 
 
+def holds_something(file: Path) -> bool:
+    """Whether there is something to go on from; an empty file may be used, but holds nothing."""
+    return file.exists() and not (file.is_file() and file.stat().st_size == 0)
+
+
 def age(file: Path) -> int | None:
     return file.stat().st_mtime_ns if file.exists() else None
 

@@ -128,7 +128,7 @@ def train_epoch(
         check.gradients(images, value)
         if max_grad_norm is not None:
             nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
-        optimizer.step()
+        check.step()
         check.weights(images)
         if scheduler is not None:
             scheduler.step()
@@ -249,6 +249,8 @@ def tensorboard_writer(log_dir: Address) -> Callable[[Epoch], None]:
         place = str(named_path("log_dir", log_dir, folder=True))
         check_writable("log_dir", Path(place) / "events.out.tfevents")
     writers: list[SummaryWriter] = []
+    if "://" in place:  # only TensorBoard knows whether it can: ask it before the training
+        writers = [SummaryWriter(place)]
 
     def write(epoch: Epoch) -> None:
         writer = writers[0] if writers else SummaryWriter(place)
