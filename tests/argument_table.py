@@ -182,6 +182,16 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         dict(g_pos=RATES[0], g_neg=RATES[1], theta=0.5, scale=2.0),
         {"g_pos": (), "g_neg": ()},
     ),
+    "ff_goodness.inputs_for": (
+        ff_goodness.inputs_for,
+        dict(name="inputs", network=nn.Linear(2, 1), inputs=RATES),
+        {"inputs": (FINITE,)},
+    ),
+    "ff_goodness.pictures_for": (
+        ff_goodness.pictures_for,
+        dict(network=nn.Linear(2, 1), images=GREYS),
+        {"images": (PICTURES, FINITE)},
+    ),
     "ff_goodness.every_label_loss": (
         ff_goodness.every_label_loss,
         dict(g=RATES, labels=CLASSES, scale=2.0),

@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "environment": {"data"},
     "own_images": {"data"},
     "event_bits": {"lanes"},
-    "forward_forward": {"divergence", "ff_goodness", "ff_labels", "readout"},
+    "forward_forward": {"divergence", "ff_goodness", "ff_labels", "known_layers", "readout"},
     "fused_kernels": {"lanes"},
     "metrics": {"intervals"},
     "neurons": {"neuron_constants", "surrogate"},

@@ -308,5 +308,5 @@ def test_a_layer_of_neurons_used_twice_is_refused_where_its_potential_would_be_l
 def test_the_rate_of_a_fused_network_is_that_of_its_own_modes():
     network = ConvSNN(16)
     functional.set_step_mode(network, "s")
-    with pytest.raises(ValueError, match=r"layer 0 .*does not fit engine='fused'"):
+    with pytest.raises(ValueError, match=r"layers\.0 must have step_mode='m'.* Conv2d"):
         conv_snn_rate(network, torch.rand(1, 1, 28, 28), 2)

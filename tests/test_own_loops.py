@@ -1,95 +1,427 @@
-"""What a user's own loop and own layers do to a network is heeded, or refused in a sentence."""
+"""Networks in a user's own hands: other neurons, other precisions, copies and modes."""
+
+import copy
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from snnlib.encoding import constant_encode
+from snnlib.anytime import read_anytime
+from snnlib.engines import Noise, choose_engine, make_respond
+from snnlib.ff_labels import with_every_label
+from snnlib.ff_layers import PoissonLayer
 from snnlib.ff_post import PostNetwork
-from snnlib.ff_presets import POST_PRESETS
+from snnlib.ff_presets import FF_PRESETS, PostConfig
+from snnlib.forward_forward import (
+    ForwardForwardLayer,
+    ForwardForwardNetwork,
+    every_label_rate,
+    forward_forward_loss,
+    train_layers,
+)
 from snnlib.fused import conv_snn_rate
 from snnlib.known_layers import knows
-from snnlib.networks import ConvSNN, FullyConnectedSNN
-from snnlib.neurons import LIFParameters
-from snnlib.readout import evaluation_mode, firing_rate, rate_mse
+from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
+from snnlib.neurons import LIF, LIFParameters
+from snnlib.presets import PRESETS
+from snnlib.readout import firing_rate, rate_mse
+from snnlib.scan import lif_scan
 from snnlib.steady import steady_rate
+from snnlib.stored_weights import load_stored, predict_stored
 from snnlib.training import evaluate, train_epoch
 
-
-def toy():
-    return nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.BatchNorm1d(2))
-
-
-def batches():
-    return [(torch.rand(6, 1, 2, 2), torch.arange(6) % 2)]
+CPU = torch.device("cpu")
+LABELS = torch.tensor([1, 2])
 
 
-def test_an_evaluation_leaves_a_frozen_norm_frozen():
-    network = toy().train()
-    network[2].eval()
-    evaluate(network, network, batches(), rate_mse)
-    assert [part.training for part in network] == [True, True, False]
-    with evaluation_mode(network):
-        assert not any(part.training for part in network.modules())
-    assert [part.training for part in network] == [True, True, False]
+def images(n: int = 2) -> Tensor:
+    return torch.rand(n, 1, 28, 28, generator=torch.Generator().manual_seed(n))
 
 
-def test_an_optimizer_of_another_network_is_refused():
-    network, other = toy(), toy()
-    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
-    with pytest.raises(ValueError, match="optimizer must hold parameters of network"):
-        train_epoch(network, network, batches(), rate_mse, optimizer)
-    with pytest.raises(ValueError, match="optimizer must be one whose step takes no closure"):
-        train_epoch(network, network, batches(), rate_mse, torch.optim.LBFGS(network.parameters()))
-
-
-def test_a_scheduler_that_wants_a_loss_is_refused():
-    network = toy()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
-    with pytest.raises(ValueError, match="scheduler must be one that is stepped after every"):
-        train_epoch(network, network, batches(), rate_mse, optimizer, scheduler=plateau)
-
-
-def test_a_norm_without_running_statistics_sees_the_whole_batch_in_the_fused_engine():
-    network = ConvSNN(channels=16).eval()
-    for part in network.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.running_mean = part.running_var = part.num_batches_tracked = None
-            part.track_running_stats = False
-    images = torch.rand(40, 1, 28, 28) ** 3  # more than fit into the cache at once
+def lively(network: nn.Module, factor: float = 3.0) -> Any:
+    """Weights so large that all layers fire."""
     with torch.no_grad():
-        own = firing_rate(network(constant_encode(images, 3)))
-        quick = conv_snn_rate(network, images, 3)
-    assert (own - quick).abs().max() < 1e-6 or (own != quick).float().mean() < 0.02
+        for part in network.modules():
+            if isinstance(part, nn.Linear | nn.Conv2d):
+                part.weight *= factor
+    return network
 
 
-def test_the_posts_network_heeds_a_bias_and_a_pruned_layer():
-    config = POST_PRESETS["ff-1"]
-    images = torch.ones(3, 1, 28, 28)  # every pixel fires at every step: nothing is random
-    network = PostNetwork(config)
-    network.layers[0] = nn.Linear(784, 10)
-    nn.init.zeros_(network.layers[0].weight)
-    nn.init.constant_(network.layers[0].bias, 5.0)
-    assert (network.rates(images, torch.Generator())[0] == 1).all()
-
-    network = PostNetwork(config)
-    nn.init.ones_(network.layers[0].weight)
-    prune.custom_from_mask(network.layers[0], "weight", torch.zeros(10, 784))
-    assert (network.rates(images, torch.Generator())[0] == 0).all()
+def rate(network: nn.Module, shown: Tensor, n_steps: int = 4) -> Tensor:
+    return firing_rate(network(shown.expand(n_steps, *shown.shape)))
 
 
-@pytest.mark.parametrize("network", [FullyConnectedSNN().double(), ConvSNN(channels=16).half()])
-def test_engines_in_float32_do_not_take_a_network_of_another_precision(network):
-    assert not knows("events", network)
-    assert not knows("fused", network)
-    assert knows("scan", network)
+def norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    return [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
 
 
-def test_half_precision_rates_are_counted_in_full():
+# --- one network, several engines ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tracks", [True, False])
+def test_a_norm_that_asks_the_batch_gets_the_whole_batch_in_the_fused_engine(tracks: bool) -> None:
+    torch.manual_seed(1)
+    network = lively(ConvSNN(16), 2.0).eval()
+    for norm in norms(network):
+        norm.train(tracks)
+        if not tracks:
+            norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None
+    own = copy.deepcopy(network)
+    with torch.no_grad():
+        torch.testing.assert_close(conv_snn_rate(network, images(20), 4), rate(own, images(20)))
+    for ours, theirs in zip(network.buffers(), own.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_fused_engine_refuses_an_empty_batch_which_would_make_running_statistics_nan() -> None:
+    with pytest.raises(ValueError, match="N of at least 1"):
+        conv_snn_rate(ConvSNN(2), images()[:0], 2)
+
+
+@pytest.mark.parametrize(
+    "constants",
+    [
+        {"v_threshold": -0.1},
+        {"v_threshold": 0.0, "v_reset": None},
+        {"detach_reset": 1},
+    ],
+)
+@pytest.mark.parametrize("name", ["fc-quick", "csnn-quick", "small-conv-quick"])
+def test_the_engine_chosen_for_a_network_runs_it_whatever_its_constants(
+    name: str, constants: dict[str, Any]
+) -> None:
+    kind: dict[str, Callable[[], nn.Module]] = {
+        "fc": FullyConnectedSNN,
+        "csnn": lambda: ConvSNN(3),
+        "small-conv": SmallConvSNN,
+    }
+    config = replace(PRESETS[name], engine="auto", encoding="constant", n_steps=3, normalise=False)
+    network = lively(kind[config.network]()).eval()
+    for part in network.modules():
+        for constant, value in constants.items() if isinstance(part, neuron.BaseNode) else ():
+            setattr(part, constant, value)
+    respond = make_respond(config, network, Noise(torch.Generator()), "scan")
+    torch.testing.assert_close(respond(images()), rate(network, images(), 3))
+    engine = choose_engine(PRESETS[name], CPU, network)
+    poisson = replace(PRESETS[name], n_steps=3)
+    answer = make_respond(poisson, network, Noise(torch.Generator()), engine)
+    assert answer(images()).shape == (2, 10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", ["fc-quick", "csnn-quick", "small-conv-quick"])
+def test_weights_in_another_precision_than_float32_get_an_engine_that_keeps_it(
+    name: str, dtype: torch.dtype
+) -> None:
+    network = {"fc": FullyConnectedSNN, "csnn": partial(ConvSNN, 16), "small-conv": SmallConvSNN}[
+        PRESETS[name].network
+    ]().to(dtype)
+    assert choose_engine(replace(PRESETS[name], engine="auto"), CPU, network) == "scan"
+    respond = make_respond(
+        replace(PRESETS[name], n_steps=2, normalise=False),
+        network,
+        Noise(torch.Generator()),
+        "scan",
+    )
+    assert respond((images() * 128).round() / 128).dtype == dtype
+
+
+def test_the_fused_engine_refuses_weights_that_it_would_round() -> None:
+    with pytest.raises(ValueError, match=r"float32 weights for engine='fused'.*float64"):
+        conv_snn_rate(SmallConvSNN().double(), images(), 2)
+
+
+def test_neurons_put_in_without_multi_step_mode_are_refused_and_not_run_without_memory() -> None:
+    network = FullyConnectedSNN()
+    network.layers[2] = neuron.LIFNode()
+    with pytest.raises(ValueError, match=r"network\.layers\.2 must have step_mode='m'.*LIFNode"):
+        rate(network, images())
+    network = FullyConnectedSNN()
+    network.layers[2] = nn.Sequential(neuron.SimpleLIFNode(tau=2.0, decay_input=True))
+    with pytest.raises(ValueError, match=r"network\.layers\.2\.0 must have step_mode='m'"):
+        rate(network, images())
+    functional.set_step_mode(network, "m")
+    assert rate(network, images()).shape == (2, 10)
+
+
+def test_no_potential_of_an_earlier_trial_is_left_behind_an_engine_that_keeps_none() -> None:
+    network = ConvSNN(2)
+    rate(network, images())
+    assert isinstance(network.layers[2].v, Tensor)
+    config = replace(PRESETS["csnn-quick"], n_steps=2)
+    make_respond(config, network, Noise(torch.Generator()), "fused")(images())
+    assert network.layers[2].v == 0.0
+
+
+# --- half precision --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_rate_in_half_precision_is_counted_in_float32(dtype: torch.dtype) -> None:
+    neurons = LIFParameters()
+    always = torch.full((1,), 5.0, dtype=dtype)
+    assert steady_rate(always, 3000, neurons).item() == 1.0
+    currents = (3 * torch.rand(500, generator=torch.Generator().manual_seed(0))).to(dtype)
+    scanned = firing_rate(lif_scan(currents.expand(20, -1), neurons))
+    assert torch.equal(steady_rate(currents, 20, neurons), scanned)
+
+
+def test_a_reading_in_half_precision_counts_every_spike() -> None:
+    network = FullyConnectedSNN().bfloat16()
+    with torch.no_grad():
+        network.layers[1].weight.abs_()
+    spikes = (torch.rand(600, 4, 1, 28, 28, generator=torch.Generator().manual_seed(0)) < 0.8) + 0.0
+    reading = read_anytime(network, [(images(4), torch.arange(4))], 600, lambda _: spikes)
+    assert reading.spikes["input"][-1] == pytest.approx(spikes.double().sum().item() / 4, abs=1e-6)
+    assert reading.spikes["dense1"][-1] == network(spikes).double().sum().item() / 4
+
+
+def test_half_precision_rates_equal_the_rounded_rates_of_full_precision() -> None:
     current = torch.tensor([1.5, 2.5], dtype=torch.float16)
     exact = steady_rate(current.float(), 3000, LIFParameters())
     half = steady_rate(current, 3000, LIFParameters())
     assert half.dtype == torch.float16
     assert torch.equal(half, exact.half())
+
+
+@pytest.mark.parametrize("network", [FullyConnectedSNN().double(), ConvSNN(channels=16).half()])
+def test_engines_in_float32_do_not_take_a_network_of_another_precision(network: nn.Module) -> None:
+    assert not knows("events", network)
+    assert not knows("fused", network)
+    assert knows("scan", network)
+
+
+def test_neurons_that_do_not_spike_are_not_counted_as_if_they_did() -> None:
+    network = FullyConnectedSNN()
+    network.layers[2].surrogate_function = surrogate.ATan(spiking=False)
+    with pytest.raises(ValueError, match=r"layer 2 .*must spike"):
+        read_anytime(network, [(images(), LABELS)], 2)
+
+
+# --- modes, copies, threads ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ask", ["evaluate", "read_anytime"])
+def test_a_norm_that_is_frozen_stays_frozen_when_the_network_is_asked_meanwhile(ask: str) -> None:
+    network = ConvSNN(2).train()
+    network.layers[1].eval()
+    before = [part.training for part in network.modules()]
+    if ask == "evaluate":
+        evaluate(network, lambda shown: rate(network, shown), [(images(), LABELS)], rate_mse)
+    else:
+        read_anytime(network, [(images(), LABELS)], 2)
+    assert [part.training for part in network.modules()] == before
+
+
+def test_a_stored_network_that_learns_on_may_be_asked_for_its_digits_meanwhile() -> None:
+    network, record = load_stored("small-conv")
+    network.train()
+    predict_stored(network, record, images())
+    assert network.training
+
+
+def test_a_copy_holds_each_neuron_once_under_all_its_names_and_at_rest() -> None:
+    network: Any = FullyConnectedSNN()
+    network.layers.append(layer.Linear(10, 10, step_mode="m"))
+    network.layers.append(network.layers[2])
+    network.node = network.layers[2]
+    network.layers[2].store_v_seq = True
+    rate(network, images()).sum()
+    for twin in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        node = twin.layers[2]
+        assert twin.node is node
+        assert twin.layers[4] is node
+        assert node is not network.node
+        assert node.v == 0.0
+        assert node.v_seq is None
+    assert isinstance(network.node.v_seq, Tensor)
+
+
+# --- the ordinary twin -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "node",
+    [lambda: neuron.SimpleIFNode(step_mode="m"), LIF, lambda: neuron.KLIFNode(step_mode="m")],
+)
+def test_the_ordinary_network_has_a_relu_for_neurons_of_any_family(
+    node: Callable[[], nn.Module],
+) -> None:
+    spiking = SmallConvSNN()
+    spiking.layers[1] = spiking.layers[10] = node()
+    ordinary = OrdinaryNetwork(spiking)
+    assert sum(isinstance(part, nn.ReLU) for part in ordinary.layers) == 3
+    assert torch.equal(ordinary(images()), ordinary(images()))
+
+
+def test_the_ordinary_network_refuses_neurons_inside_of_a_layer() -> None:
+    spiking = FullyConnectedSNN()
+    spiking.layers.insert(1, nn.Sequential(neuron.LIFNode(step_mode="m")))
+    with pytest.raises(ValueError, match="some inside of layer 1, a Sequential"):
+        OrdinaryNetwork(spiking)
+
+
+def test_a_dropout_of_the_ordinary_network_draws_anew_for_each_batch() -> None:
+    spiking = FullyConnectedSNN()
+    spiking.layers.insert(1, layer.Dropout(step_mode="m"))
+    ordinary = OrdinaryNetwork(spiking).train()
+    assert not torch.equal(ordinary(images(3)), ordinary(images(3)))
+    assert ordinary(images(4)).shape == (4, 10)
+
+
+# --- who learns ------------------------------------------------------------------------------
+
+
+def test_an_optimizer_of_weights_that_the_network_does_not_have_is_refused() -> None:
+    network = FullyConnectedSNN()
+    batches = [(images(), LABELS)]
+    optimizer = torch.optim.SGD(network.parameters(), 0.1)
+    network.layers[1] = layer.Linear(784, 10, step_mode="m")
+    with pytest.raises(ValueError, match="optimizer must hold parameters of network"):
+        train_epoch(network, lambda shown: rate(network, shown), batches, rate_mse, optimizer)
+    for part in network.parameters():
+        part.requires_grad_(False)  # nothing to learn here, so the optimizer is another's affair
+    shift = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([shift], 0.1)
+    train_epoch(network, lambda x: rate(network, x) + shift, batches, rate_mse, optimizer)
+    assert shift.item() != 0
+
+
+def test_optimizers_and_schedules_that_want_more_than_a_step_are_refused_by_name() -> None:
+    network = FullyConnectedSNN()
+    learn = partial(train_epoch, network, partial(rate, network), [(images(), LABELS)], rate_mse)
+    with pytest.raises(ValueError, match="no closure, got LBFGS"):
+        learn(torch.optim.LBFGS(network.parameters()))
+    optimizer = torch.optim.SGD(network.parameters(), 0.1)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    with pytest.raises(ValueError, match=r"scheduler must be .* got ReduceLROnPlateau"):
+        learn(optimizer, scheduler=schedule)
+
+
+# --- Forward-Forward -------------------------------------------------------------------------
+
+
+class _Louder(nn.Linear):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs) + 1.0
+
+
+def _louder(linear: nn.Linear) -> nn.Linear:
+    new = _Louder(linear.in_features, linear.out_features, bias=linear.bias is not None)
+    new.load_state_dict(linear.state_dict())
+    return new
+
+
+def _hooked(linear: nn.Linear) -> nn.Linear:
+    linear.register_forward_hook(lambda module, given, out: out + 1.0)
+    return linear
+
+
+def _patched(linear: nn.Linear) -> nn.Linear:
+    linear.forward = lambda given: nn.Linear.forward(linear, given) + 1.0  # type: ignore[assignment,method-assign]
+    return linear
+
+
+def _with_bias(linear: nn.Linear) -> nn.Linear:
+    new = nn.Linear(linear.in_features, linear.out_features)
+    new.weight = linear.weight
+    nn.init.ones_(new.bias)
+    return new
+
+
+def _pruned(linear: nn.Linear) -> nn.Linear:
+    prune.l1_unstructured(linear, "weight", 0.5)
+    with torch.no_grad():
+        linear.weight_orig *= 5  # as after a step of an optimizer: .weight is renewed by a call
+    return linear
+
+
+CHANGES = [_louder, _hooked, _patched, _with_bias, _pruned]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("pixel_norm", [True, False])
+def test_the_posts_network_predicts_with_the_layers_it_learns_with(
+    change: Callable[[nn.Linear], nn.Linear], pixel_norm: bool
+) -> None:
+    torch.manual_seed(0)
+    preset = next(c for c in FF_PRESETS.values() if isinstance(c, PostConfig))
+    network = PostNetwork(replace(preset, n_steps=400, pixel_norm=pixel_norm))
+    network.layers[0] = change(network.layers[0])
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        asked = network(images(4), noise)[0]
+        taught = firing_rate(network.fire(network.currents(0, images(4).flatten(1), noise)))
+    assert (asked - taught).abs().mean() < 0.04  # two draws of 400 steps
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_poisson_layer_answers_with_the_linear_map_that_it_has(
+    change: Callable[[nn.Linear], nn.Linear],
+) -> None:
+    torch.manual_seed(0)
+    poisson = PoissonLayer(784, 50, 400, LIFParameters(), torch.Generator().manual_seed(0))
+    poisson.linear = change(poisson.linear)
+    with torch.no_grad():
+        difference = poisson.rate(images(4)) - firing_rate(poisson(images(4)))
+    assert difference.abs().mean() < 0.04
+
+
+def test_new_constants_of_a_poisson_layer_count_for_its_rates_and_its_spikes() -> None:
+    torch.manual_seed(0)
+    poisson = PoissonLayer(784, 50, 400, LIFParameters(), torch.Generator().manual_seed(0))
+    poisson.neuron = LIFParameters(v_threshold=0.3)
+    with torch.no_grad():
+        difference = poisson.rate(images(4)) - firing_rate(poisson(images(4)))
+    assert difference.abs().mean() < 0.04
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_label_is_judged_by_the_linear_map_that_a_layer_has(
+    change: Callable[[nn.Linear], nn.Linear],
+) -> None:
+    torch.manual_seed(0)
+    dense = ForwardForwardLayer(784, 50, 20, partial(lif_scan, neuron=LIFParameters()))
+    dense.linear = change(dense.linear)
+    with torch.no_grad():
+        rates = every_label_rate(dense, images(4))
+        torch.testing.assert_close(rates, dense.rate(with_every_label(images(4))))
+
+
+def test_a_layer_shown_longer_or_given_other_neurons_counts_those_and_not_the_quick_way() -> None:
+    torch.manual_seed(0)
+    neurons = LIFParameters()
+    dense = ForwardForwardLayer(
+        784,
+        50,
+        5,
+        partial(lif_scan, neuron=neurons),
+        partial(steady_rate, n_steps=5, neuron=neurons),
+    )
+    dense.n_steps = 40
+    assert torch.equal(dense.rate(images(4)), firing_rate(dense(images(4))))
+    dense.fire = LIF(LIFParameters(v_threshold=0.3))
+    assert torch.equal(dense.rate(images(4)), firing_rate(dense(images(4))))
+    assert torch.equal(copy.deepcopy(dense).rate(images(4)), dense.rate(images(4)))
+
+
+def test_neurons_of_spikingjelly_in_a_forward_forward_layer_start_each_time_from_rest() -> None:
+    torch.manual_seed(0)
+    nodes = [neuron.LIFNode(step_mode="m") for _ in range(2)]
+    network = ForwardForwardNetwork(
+        [ForwardForwardLayer(784, 20, 10, nodes[0]), ForwardForwardLayer(20, 20, 10, nodes[1])]
+    )
+    with torch.no_grad():
+        assert torch.equal(network(images())[0], network(images())[0])
+    loss = partial(forward_forward_loss, theta=0.2)
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    assert len(train_layers(network, [(images(), images())] * 3, loss, optimizer)) == 2
+    with pytest.raises(ValueError, match="fire must have step_mode='m'"):
+        ForwardForwardLayer(784, 20, 10, neuron.LIFNode())

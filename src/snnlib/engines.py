@@ -166,6 +166,8 @@ def make_respond(
             shown = checks.image_tensor("images", shown, next(network.parameters()).dtype)
         if shown.dim() != 4 or shown.shape[1:] != (1, 28, 28) or not len(shown):
             checks.refuse("images", "[N, 1, 28, 28] with N of at least 1", shown)
+        if engine in ("events", "fused"):
+            functional.reset_net(network)  # no potential of an earlier trial is left to be read
         return answer(shown)
 
     return respond

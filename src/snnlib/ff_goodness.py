@@ -2,9 +2,18 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from snnlib.checks import float_tensor, label_tensor, number, one_of, refuse, whole_number
+from snnlib.checks import (
+    finite,
+    float_tensor,
+    image_tensor,
+    label_tensor,
+    number,
+    one_of,
+    refuse,
+    whole_number,
+)
 
 KINDS = ("mean_square", "mean")
 
@@ -171,3 +180,16 @@ def normalise_length(inputs: Tensor, length: float = 2.0) -> Tensor:
 def _rates(name: str, rate: Tensor, least_axes: int) -> Tensor:
     rates = float_tensor(name, rate)
     return rates if rates.dim() >= least_axes else refuse(name, "[N, ...]", rates)
+
+
+def inputs_for(name: str, network: nn.Module, inputs: Tensor) -> Tensor:
+    """Inputs of a network in the type of its weights, all finite."""
+    weight = next(network.parameters(), None)
+    dtype = None if weight is None else weight.dtype
+    return finite(name, float_tensor(name, inputs, dtype))
+
+
+def pictures_for(network: nn.Module, images: Tensor) -> Tensor:
+    """Images in the type of the weights; whether they are finite its forward asks."""
+    weight = next(network.parameters(), None)
+    return image_tensor("images", images, None if weight is None else weight.dtype)

@@ -6,7 +6,7 @@ input, how the layer next to the image counts its spikes.
 
 from functools import partial
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,26 +81,29 @@ class PoissonLayer(AlikeLayer):
             partial(steady_rate, n_steps=n_steps, neuron=neuron),
             length,
         )
+        self._neuron = neuron
         self.noise = noise
 
     @property
     def neuron(self) -> Any:
         """The constants of the neurons; new ones count for all that the layer does."""
-        return cast(Any, self.fire).keywords["neuron"]
+        return self._neuron
 
     @neuron.setter
     def neuron(self, neuron: Any) -> None:
-        self.fire = partial(lif_scan, neuron=neuron)
+        self._neuron, self.fire = neuron, partial(lif_scan, neuron=neuron)
         self.steady = partial(steady_rate, n_steps=self.n_steps, neuron=neuron)
+        self.steady_is_for = self.fire, self.n_steps
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Spikes ``[T, N, K]`` for images ``[N, ...]``."""
         spikes = poisson_encode(inputs.detach(), self.n_steps, generator=self.noise)
-        return self.fire(self.weigh(spikes.flatten(2)))
+        return self._spikes(self.weigh(spikes.flatten(2)))
 
     def rate(self, inputs: Tensor) -> Tensor:
         """Rates ``[N, K]`` for images ``[N, ...]``, with fresh spikes at every call."""
         quick = inputs.is_cpu and is_plain_linear(self.linear)
+        quick = quick and self.fire == self.steady_is_for[0]
         if not quick or self.linear.weight.dtype != torch.float32:
             return firing_rate(self(inputs))
         seed = int(torch.randint(2**62, (), generator=self.noise))

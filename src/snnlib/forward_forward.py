@@ -13,11 +13,18 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
+from spikingjelly.activation_based.functional import reset_net
 from torch import Tensor, nn
 
 from snnlib import checks
 from snnlib.divergence import DivergenceCheck
-from snnlib.ff_goodness import forward_forward_loss, goodness, normalise_length
+from snnlib.ff_goodness import (
+    forward_forward_loss,
+    goodness,
+    inputs_for,
+    normalise_length,
+    pictures_for,
+)
 from snnlib.ff_labels import (
     draw_likely_wrong_labels,
     draw_wrong_labels,
@@ -25,6 +32,7 @@ from snnlib.ff_labels import (
     overlay_neutral,
     with_every_label,
 )
+from snnlib.known_layers import is_plain_linear
 from snnlib.readout import firing_rate, predict
 
 __all__ = [
@@ -56,9 +64,9 @@ class ForwardForwardLayer(nn.Module):
         in_features: Width of the input; images are flattened.
         out_features: Number of neurons K.
         n_steps: Time steps T for which a steady input is shown.
-        fire: The neurons: currents ``[T, N, K]`` to spikes ``[T, N, K]``.
-        steady: A faster way to the rate when all steps are alike: current
-            ``[N, K]`` to rate ``[N, K]``; left out, the rate is counted from ``fire``.
+        fire: The neurons: currents ``[T, N, K]`` to spikes ``[T, N, K]``, each time from rest.
+        steady: A faster way to the rate when all steps are alike: current ``[N, K]`` to rate
+            ``[N, K]``; without it, or with another ``fire`` or ``n_steps``, ``fire`` is counted.
         length: Root mean square of the normalised input.
     """
 
@@ -76,8 +84,11 @@ class ForwardForwardLayer(nn.Module):
         out_features = checks.whole_number("out_features", out_features, 1)
         self.linear = nn.Linear(in_features, out_features)
         self.n_steps = checks.whole_number("n_steps", n_steps, 1)
+        if getattr(fire, "step_mode", "m") != "m":
+            raise ValueError(f"fire must have step_mode='m', all steps in one call, got {fire}")
         self.fire = fire
         self.steady = steady
+        self.steady_is_for = fire, self.n_steps
         self.length = checks.number("length", length, above=0)
 
     def current(self, inputs: Tensor) -> Tensor:
@@ -100,6 +111,11 @@ class ForwardForwardLayer(nn.Module):
         current = self.current(inputs)
         if current.dim() == 2:
             current = current.expand(self.n_steps, *current.shape)
+        return self._spikes(current)
+
+    def _spikes(self, current: Tensor) -> Tensor:
+        if isinstance(self.fire, nn.Module):
+            reset_net(self.fire)
         return self.fire(current)
 
     def rate(self, inputs: Tensor) -> Tensor:
@@ -110,17 +126,16 @@ class ForwardForwardLayer(nn.Module):
 
     def rate_of(self, current: Tensor) -> Tensor:
         """Rates under a steady current of any shape, by the fast way where there is one."""
-        if self.steady is not None:
+        if self.steady is not None and self.steady_is_for == (self.fire, self.n_steps):
             return self.steady(current)
-        return firing_rate(self.fire(current.expand(self.n_steps, *current.shape)))
+        return firing_rate(self._spikes(current.expand(self.n_steps, *current.shape)))
 
 
 class ForwardForwardNetwork(nn.Module):
     """A stack of layers that never learn from each other.
 
-    Layers are asked for their ``rate`` where they hand on rates, and called where they hand
-    on spikes: a hook on a whole layer hears calls only. One on the network, or on the linear
-    map of a layer, hears all of them.
+    Layers that hand on rates are asked for their ``rate``, others are called: a hook on a whole
+    layer hears calls only. One on the network, or on a layer's linear map, hears all of them.
 
     Args:
         layers: From the image upwards.
@@ -147,19 +162,12 @@ class ForwardForwardNetwork(nn.Module):
         Raises:
             ValueError: ``inputs`` are no finite numbers, or not exact in the type of the weights.
         """
-        inputs = _shown("inputs", self, inputs)
+        inputs = inputs_for("inputs", self, inputs)
         rates = []
         for layer in self.layers:
             rate, inputs = self.step(layer, inputs)
             rates.append(rate)
         return rates
-
-
-def _shown(name: str, network: nn.Module, inputs: Tensor) -> Tensor:
-    """Inputs of a network in the type of its weights, all finite."""
-    weight = next(network.parameters(), None)
-    dtype = None if weight is None else weight.dtype
-    return checks.finite(name, checks.float_tensor(name, inputs, dtype))
 
 
 def train_layers(
@@ -174,8 +182,7 @@ def train_layers(
 ) -> list[float]:
     """Go once through the pairs; every layer takes its own step on each.
 
-    Each layer's backward pass runs, and its graph is freed, before the next
-    layer computes anything: memory does not grow with depth.
+    Each layer's graph is freed before the next one computes: memory does not grow with depth.
 
     Args:
         network: The layers; their parameters are the optimizer's.
@@ -196,8 +203,8 @@ def train_layers(
     history: list[Tensor] = []
     check = DivergenceCheck(network, optimizer)
     for good, bad in pairs:
-        positive = _shown("positive inputs", network, good)
-        negative = _shown("negative inputs", network, bad)
+        positive = inputs_for("positive inputs", network, good)
+        negative = inputs_for("negative inputs", network, bad)
         if positive.shape != negative.shape:
             raise ValueError(
                 "positive and negative inputs must have one shape, "
@@ -257,12 +264,6 @@ def learn_from(
     return torch.stack(losses), inputs
 
 
-def _pictures(network: nn.Module, images: Tensor) -> Tensor:
-    """Images in the type of the weights; :meth:`ForwardForwardNetwork.forward` sees them all."""
-    weight = next(network.parameters(), None)
-    return checks.image_tensor("images", images, None if weight is None else weight.dtype)
-
-
 @torch.no_grad()
 def label_goodness(
     network: ForwardForwardNetwork,
@@ -273,7 +274,7 @@ def label_goodness(
     n_classes: int = 10,
 ) -> Tensor:
     """Goodness that each layer finds in images with every label in turn: ``[L, N, n_classes]``."""
-    images = _pictures(network, images)
+    images = pictures_for(network, images)
     rates = network(with_every_label(images, overlay, n_classes))
     judged = torch.stack([measure(rate) for rate in rates])
     return judged.view(len(rates), n_classes, len(images)).transpose(1, 2)
@@ -284,10 +285,13 @@ def every_label_rate(layer: ForwardForwardLayer, images: Tensor, n_classes: int 
 
     All labels light one pixel, so the length of the input is the same for all and the
     current of label k is that of label 0, less one column of weights and plus another: one
-    matrix product serves all, there and back. Rates are ``[n_classes * N, K]``.
+    matrix product serves all, there and back; not if the linear map does more than multiply.
+    Rates are ``[n_classes * N, K]``.
     """
+    if not is_plain_linear(layer.linear):
+        return layer.rate(with_every_label(images, n_classes=n_classes))
     marked = overlay_labels(images, torch.zeros_like(images[:, 0, 0, 0], dtype=torch.int64))
-    current = layer.current(marked)  # first, since a call may renew weights that are pruned
+    current = layer.current(marked)
     columns = layer.linear.weight[:, :n_classes].T  # [n_classes, K]
     change = (columns - columns[0])[:, None, :] * layer.scale_of(marked)  # [n_classes, N, K]
     return layer.rate_of(current + change).flatten(0, 1)
@@ -310,11 +314,8 @@ def classify_by_goodness(
 ) -> Tensor:
     """The label with which the network finds an image best: ``[N, ...]`` to ``[N]``.
 
-    Goodness is summed from ``first_layer`` upwards: the layer next to the image
-    often judges badly, and Hinton (2022, Sec. 3.3) leaves it out.
-
-    Raises:
-        ValueError: There is no layer ``first_layer``.
+    Goodness is summed from ``first_layer`` upwards, which must be there: the layer next to the
+    image often judges badly, and Hinton (2022, Sec. 3.3) leaves it out.
     """
     first_layer = checks.whole_number("first_layer", first_layer, 0, len(network.layers) - 1)
     judged = label_goodness(network, images, n_classes=n_classes)
@@ -334,6 +335,6 @@ def classify_by_rate(
     This is the fourth post's first way to predict. Forward-Forward gives the
     output neurons no class, so it works only if something else has taught them.
     """
-    images = _pictures(network, images)
+    images = pictures_for(network, images)
     rate = network(with_every_label(images, overlay, n_classes))[-1]
     return predict(rate.view(n_classes, len(images), -1).sum(dim=0))

@@ -15,7 +15,7 @@ from spikingjelly.activation_based import neuron as nodes
 from spikingjelly.activation_based import surrogate as slopes
 from torch import nn
 
-from snnlib.networks import FullyConnectedSNN, OrdinaryNetwork
+from snnlib.networks import FullyConnectedSNN, OrdinaryNetwork, check_step_modes
 from snnlib.neurons import parameters_of
 from snnlib.surrogate import ATan, Sigmoid
 
@@ -52,7 +52,8 @@ def layers_of(network: nn.Module) -> list[nn.Module]:
     """The layers of a network, in the order of its own forward.
 
     Raises:
-        ValueError: Its forward may do something else than send the input through them.
+        ValueError: Its forward may do something else than send the input through them, or
+            one of them is in single-step mode.
     """
     row = getattr(network, "layers", None)
     plain = type(network).forward in _FORWARDS and type(row) is nn.Sequential
@@ -62,6 +63,7 @@ def layers_of(network: nn.Module) -> list[nn.Module]:
             f"else; {type(network).__name__} has another forward, other layers or a hook; {CURE}"
         )
     assert isinstance(row, nn.Sequential)
+    check_step_modes(row)
     found = list(row)  # children() would leave out the second use of a layer
     for number, part in enumerate(found):
         if isinstance(part, nodes.BaseNode) and any(part is other for other in found[:number]):
@@ -83,6 +85,10 @@ def check_countable(row: list[nn.Module]) -> None:
     for number, part in enumerate(row):
         if type(part) not in (*_WITHOUT_TIME, *_DROPOUTS, *_NEURONS):
             _refuse(number, part, "is not known here, so its work cannot be counted", cure="")
+        if isinstance(part, nodes.BaseNode) and not getattr(
+            part.surrogate_function, "spiking", True
+        ):
+            _refuse(number, part, "must spike, to have its spikes counted", cure="")
 
 
 def runs_itself(node: nn.Module) -> bool:

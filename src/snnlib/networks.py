@@ -8,6 +8,7 @@ After it the neurons keep their last potential ``v``, with its gradient, to be r
 or regularised. It belongs to the trial, not to the network: it is in no
 ``state_dict``, the next trial resets it, and a copy of the network
 (``copy.deepcopy``, ``pickle``, ``torch.save``, ``AveragedModel``) is at rest.
+One trial at a time: threads that work at once need a copy each.
 """
 
 import copy
@@ -39,8 +40,9 @@ class _SpikingNetwork(nn.Module):
 
         Raises:
             ValueError: ``sequence`` has another shape, holds NaN or infinity, or would have
-                to be rounded to the type of the weights.
+                to be rounded to the type of the weights; or a layer is in single-step mode.
         """
+        check_step_modes(self.layers)
         weight = next(self.parameters(), None)
         dtype = None if weight is None else weight.dtype
         sequence = checks.float_tensor("sequence", sequence, dtype)
@@ -59,23 +61,45 @@ class _SpikingNetwork(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a file is made from: all but the potentials of the last trial."""
-        parts = {name: _at_rest(part) for name, part in self._modules.items()}
+        twins: dict[int, nn.Module] = {}
+        parts = {name: _at_rest(part, twins) for name, part in self._modules.items()}
         return {**self.__dict__, "_modules": parts}
 
 
-def _at_rest(part: nn.Module | None) -> nn.Module | None:
+def _at_rest(part: nn.Module | None, twins: dict[int, nn.Module]) -> nn.Module | None:
     """The module itself, or, if it or a part of it has a state, one beside it without it.
 
     Both share all that is not state: a potential after a trial hangs on the graph of that
-    trial, and Python can copy no such tensor.
+    trial, and Python can copy no such tensor. ``twins`` are those made so far: a module
+    that has two names has one twin.
     """
     if part is None or not any(isinstance(inner, MemoryModule) for inner in part.modules()):
         return part
-    twin = copy.copy(part)
-    twin._modules = {name: _at_rest(inner) for name, inner in part._modules.items()}
-    if isinstance(twin, MemoryModule):
-        twin._memories = copy.deepcopy(twin._memories_rv)
-    return twin
+    if id(part) not in twins:
+        twin = twins[id(part)] = copy.copy(part)
+        twin._modules = {name: _at_rest(inner, twins) for name, inner in part._modules.items()}
+        if isinstance(twin, MemoryModule):
+            twin._memories = copy.deepcopy(twin._memories_rv)
+        if isinstance(twin, neuron.BaseNode):
+            twin.v_seq = None
+    return twins[id(part)]
+
+
+def check_step_modes(row: nn.Module, place: str = "layers") -> None:
+    """Refuse a layer in single-step mode, say neurons put in later: it would take time for images.
+
+    Raises:
+        ValueError: There is one, in the row itself or in a plain ``nn.Sequential`` inside.
+    """
+    for name, part in row.named_children():
+        if type(part) is nn.Sequential:
+            check_step_modes(part, f"{place}.{name}")
+        elif getattr(part, "step_mode", "m") != "m":
+            raise ValueError(
+                f"network.{place}.{name} must have step_mode='m', all steps in one call, got "
+                f"{type(part).__name__} with {part.step_mode!r}; "
+                "functional.set_step_mode(network, 'm') of SpikingJelly sets all layers"
+            )
 
 
 def _v_reset(reset: str) -> float | None:
@@ -161,20 +185,34 @@ class OrdinaryNetwork(nn.Module):
 
     The last neurons are left out, so that it answers in logits. It has the weights
     of the network it was made from, under the same names.
+
+    Raises:
+        ValueError: The last layer is none of neurons, or neurons lie inside another layer.
     """
 
     def __init__(self, spiking: nn.Module) -> None:
         super().__init__()
         *layers, last = cast(nn.Sequential, spiking.get_submodule("layers"))
-        if not isinstance(last, neuron.BaseNode):
+        if not _fires(last):
             raise ValueError(f"spiking must end in a layer of neurons, got {last}")
-        self.layers = nn.Sequential(
-            *(nn.ReLU() if isinstance(part, neuron.BaseNode) else part for part in layers)
-        )
+        self.layers = nn.Sequential(*(nn.ReLU() if _fires(part) else part for part in layers))
+        for number, part in enumerate(self.layers):
+            if any(_fires(inner) for inner in part.modules()):
+                raise ValueError(
+                    "spiking must have its neurons in network.layers itself, "
+                    f"got some inside of layer {number}, a {type(part).__name__}"
+                )
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``[N, 1, 28, 28]`` to logits ``[N, 10]``."""
+        check_step_modes(self.layers)
         images = checks.image_tensor("images", images, next(self.parameters()).dtype)
         if images.dim() != 4 or images.shape[1:] != (1, 28, 28):
             checks.refuse("images", "[N, 1, 28, 28]", images)
+        functional.reset_net(self)  # a dropout of SpikingJelly keeps its mask until then
         return cast(Tensor, self.layers(images[None])[0])
+
+
+def _fires(part: nn.Module) -> bool:
+    """Whether it is a layer of neurons, of SpikingJelly (of any family) or of ``snnlib``."""
+    return hasattr(part, "surrogate_function") or hasattr(part, "surrogate")
