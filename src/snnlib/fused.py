@@ -61,8 +61,8 @@ def conv_snn_rate(
             there is no image, and the network is in train mode.
     """
     images = checks.image_tensor("images", images, torch.float32)
-    if images.dim() != 4 or images.shape[1:] != (1, 28, 28) or not len(images):
-        checks.refuse("images", "[N, 1, 28, 28] with N of at least 1", images)
+    if images.dim() != 4 or images.shape[1:] != (1, 28, 28):
+        checks.refuse("images", "[N, 1, 28, 28]", images)
     n_steps = checks.whole_number("n_steps", n_steps, 1)
     bfloat16 = checks.yes_or_no("bfloat16", bfloat16)
     blocks, dense = blocks_of(network)
