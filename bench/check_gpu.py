@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnlib.neurons import IFParameters, LIFParameters, LIFTrace, simulate_if, simulate_lif
-from snnlib.scan import choose_engine, lif_scan
+from snnlib.neurons import IFParameters, LIFParameters, simulate
+from snnlib.scan import choose_engine, neuron_scan
 from snnlib.surrogate import ATan
 
 
@@ -36,13 +36,6 @@ def random_neuron(rng: random.Random) -> IFParameters:
     if rng.random() < 0.3:
         return IFParameters(**common)
     return LIFParameters(tau=rng.choice([2.0, 1.5, 20.0]), decay_input=rng.random() < 0.5, **common)
-
-
-def simulate(currents: Tensor, neuron: IFParameters, surrogate: ATan = ATan()) -> LIFTrace:
-    """The plain loop over time, for either kind of neuron."""
-    if isinstance(neuron, LIFParameters):
-        return simulate_lif(currents, neuron, surrogate)
-    return simulate_if(currents, neuron, surrogate)
 
 
 def gradients(run: Callable[[Tensor], Tensor], currents: Tensor, weights: Tensor) -> Any:
@@ -63,10 +56,10 @@ def compare_once(rng: random.Random, device: str) -> dict[str, Any]:
     currents = (2.5 * torch.rand(shape, device=device) - 0.3).to(dtype)
     weights = torch.randn(shape, device=device).to(dtype)
     ours, ours_grad = gradients(
-        lambda x: lif_scan(x, neuron, surrogate, engine="triton"), currents, weights
+        lambda x: neuron_scan(x, neuron, surrogate, engine="triton"), currents, weights
     )
     loop, loop_grad = gradients(
-        lambda x: lif_scan(x, neuron, surrogate, engine="torch"), currents, weights
+        lambda x: neuron_scan(x, neuron, surrogate, engine="torch"), currents, weights
     )
     exact, exact_grad = gradients(
         lambda x: simulate(x, neuron, surrogate).spikes, currents.double(), weights.double()
@@ -100,7 +93,7 @@ class Scan(nn.Module):
     def forward(self, currents: Tensor) -> Tensor:
         if self.engine == "autograd":
             return simulate(currents, self.neuron).spikes
-        return lif_scan(currents, self.neuron, ATan(), engine=self.engine)
+        return neuron_scan(currents, self.neuron, ATan(), engine=self.engine)
 
 
 class OverTime(nn.Module):

@@ -264,34 +264,22 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         dict(number=3),
         {},
     ),
-    "neuron_constants.IFParameters": (neurons.IFParameters, {**NEURON, "detach_reset": True}, {}),
-    "neuron_constants.LIFParameters": (
+    "neurons.IFParameters": (neurons.IFParameters, {**NEURON, "detach_reset": True}, {}),
+    "neurons.LIFParameters": (
         neurons.LIFParameters,
         {**NEURON, "tau": 4.0, "decay_input": False},
         {},
     ),
-    "neurons.lif_step": (
-        lambda **k: neurons.lif_step(neuron=LIF, **k),
+    "neurons.neuron_step": (
+        lambda **k: neurons.neuron_step(neuron=LIF, **k),
         dict(current=CURRENTS[0], v=CURRENTS[1]),
         {"current": (), "v": ()},
     ),
-    "neurons.if_step": (
-        lambda **k: neurons.if_step(neuron=IF, **k),
-        dict(current=CURRENTS[0], v=CURRENTS[1]),
-        {"current": (), "v": ()},
-    ),
-    "neurons.simulate_lif": (
-        lambda **k: neurons.simulate_lif(neuron=LIF, **k),
+    "neurons.simulate": (
+        lambda **k: neurons.simulate(neuron=LIF, **k),
         dict(currents=CURRENTS, v_initial=CURRENTS[1]),
         {"currents": (FINITE,), "v_initial": ()},
     ),
-    "neurons.simulate_if": (
-        lambda **k: neurons.simulate_if(neuron=IF, **k),
-        dict(currents=CURRENTS, v_initial=CURRENTS[1]),
-        {"currents": (FINITE,), "v_initial": ()},
-    ),
-    "neurons.LIF.forward": (neurons.LIF(), dict(currents=CURRENTS), {"currents": (FINITE,)}),
-    "neurons.IF.forward": (neurons.IF(), dict(currents=CURRENTS), {"currents": (FINITE,)}),
     "plotting.plot_potential": (
         plotting.plot_potential,
         dict(charged=RATES[0], spikes=RATES[1], v_threshold=1.5),
@@ -385,9 +373,9 @@ LEFT_OUT: dict[str, str] = {
     "bptt.Tape": "made by OneLayerLIF.forward, which checks",
     "data.read_both": "asked by the command line, whose settings have checked both limits",
     "data.read_mnist": "asked by load_mnist and read_both, after their checks",
-    "neuron_constants.IFParameters.charge": "the arithmetic of if_step, which checks",
-    "neuron_constants.LIFParameters.charge": "the arithmetic of lif_step, which checks",
-    "neurons.LIFTrace": "made by simulate_lif, which checks",
+    "neurons.IFParameters.charge": "the arithmetic of neuron_step, which checks",
+    "neurons.LIFParameters.charge": "the arithmetic of neuron_step, which checks",
+    "neurons.Trace": "made by simulate, which checks",
 }
 
 

@@ -8,7 +8,7 @@ from spikingjelly.activation_based import functional, neuron, surrogate
 
 from snnlib.encoding import constant_encode, poisson_encode
 from snnlib.networks import ConvSNN, FullyConnectedSNN, SmallConvSNN
-from snnlib.neurons import IFParameters, LIFParameters, simulate_if, simulate_lif
+from snnlib.neurons import IFParameters, LIFParameters, simulate
 from snnlib.surrogate import ATan, Sigmoid
 
 GRID = list(itertools.product([0.0, None, -0.3], [False, True], [ATan(2.0), Sigmoid(4.0)]))
@@ -63,7 +63,7 @@ def test_lif_equals_spikingjelly(v_reset, detach_reset, slope, decay_input, seed
         detach_reset=detach_reset,
         surrogate_function=theirs_of(slope),
     )
-    assert_same_run(lambda x: simulate_lif(x, parameters, slope), node, currents)
+    assert_same_run(lambda x: simulate(x, parameters, slope), node, currents)
 
 
 @pytest.mark.parametrize(("v_reset", "detach_reset", "slope"), GRID)
@@ -77,7 +77,7 @@ def test_if_equals_spikingjelly(v_reset, detach_reset, slope):
         detach_reset=detach_reset,
         surrogate_function=theirs_of(slope),
     )
-    assert_same_run(lambda x: simulate_if(x, parameters, slope), node, currents)
+    assert_same_run(lambda x: simulate(x, parameters, slope), node, currents)
 
 
 @pytest.mark.parametrize("ours", [ATan(2.0), ATan(0.5), Sigmoid(4.0), Sigmoid(1.0)], ids=str)
@@ -118,7 +118,7 @@ def test_fully_connected_network_is_one_linear_map_and_our_lif():
     network.layers[1].weight.data = weight
     currents = spikes_in.flatten(2) @ weight.T
 
-    expected = simulate_lif(currents, LIFParameters(tau=3.0)).spikes
+    expected = simulate(currents, LIFParameters(tau=3.0)).spikes
     assert expected.sum() > 20
     # The two matrix products may round differently; a spike differs only at the threshold.
     assert (network(spikes_in) != expected).sum() == 0

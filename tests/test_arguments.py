@@ -24,8 +24,6 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from snnlib import neuron_constants
-
 TOLD = {"n_seeds": "seeds"}  # as the flag of the command line
 MAY_BE_NAN = {("metrics.EpochMetrics", "loss")}  # how a run ends that diverges
 
@@ -246,7 +244,7 @@ def test_no_public_argument_that_is_a_number_or_an_array_is_missing_from_the_tab
         (call.split(",")[0], name) for call, (_, given, _) in CALLS.items() for name in given
     }
     missing = []
-    for module in [*MODULES, neuron_constants]:
+    for module in MODULES:
         for name, thing in public_functions(module):
             full = f"{module.__name__.removeprefix('snnlib.')}.{name}"
             if full in LEFT_OUT or (inspect.isclass(thing) and issubclass(thing, Exception)):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from snnlib.bptt import OneLayerLIF
-from snnlib.neurons import LIFParameters, simulate_lif
+from snnlib.neurons import LIFParameters, simulate
 from snnlib.surrogate import ATan, Sigmoid
 
 
@@ -30,7 +30,7 @@ def test_hand_written_backward_equals_autograd(
     tape = layer.forward(spikes, weight)
 
     leaf = weight.clone().requires_grad_()
-    rate = simulate_lif(spikes @ leaf.T, neuron, surrogate).spikes.mean(0)
+    rate = simulate(spikes @ leaf.T, neuron, surrogate).spikes.mean(0)
     (rate * grad_rate).sum().backward()
 
     assert torch.equal(tape.rate, rate.detach())

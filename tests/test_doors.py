@@ -23,7 +23,7 @@ from snnlib.fused import conv_snn_rate, norm_if_pool
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
 from snnlib.neurons import IFParameters, LIFParameters
 from snnlib.presets import PRESETS
-from snnlib.scan import if_scan, lif_scan
+from snnlib.scan import neuron_scan
 from snnlib.sparse import spike_conv2d, spike_linear
 from snnlib.steady import steady_rate
 
@@ -43,7 +43,7 @@ def network_of(kind, **options):
 
 FC, CONV = network_of(FullyConnectedSNN), network_of(ConvSNN, channels=16)
 FF = ForwardForwardNetwork(
-    [ForwardForwardLayer(784, 6, 3, lambda currents: lif_scan(currents, LIFParameters()))]
+    [ForwardForwardLayer(784, 6, 3, lambda currents: neuron_scan(currents, LIFParameters()))]
 )
 LIF, IF = LIFParameters(), IFParameters()
 
@@ -52,8 +52,8 @@ SPIKE_DOORS = {
     "network": (SPIKES, FC),
     "spike_conv2d": (MAPS, lambda x: spike_conv2d(x, TALL)),
     "spike_linear": (MAPS[:, 0, 0], lambda x: spike_linear(x, TALL[:, :, 0, 0].contiguous())),
-    "lif_scan": (SPIKES.flatten(2), lambda x: lif_scan(x, LIF).float()),
-    "if_scan": (SPIKES.flatten(2), lambda x: if_scan(x, IF).float()),
+    "neuron_scan of LIF": (SPIKES.flatten(2), lambda x: neuron_scan(x, LIF).float()),
+    "neuron_scan of IF": (SPIKES.flatten(2), lambda x: neuron_scan(x, IF).float()),
     "steady_rate": (SPIKES[0], lambda x: steady_rate(x, 3, LIF).float()),
     "forward-forward": (SPIKES.flatten(2), lambda x: FF(x)[0]),
 }
@@ -184,19 +184,18 @@ REFUSED = {
     "last_fires": [lambda bad: ConvSNN(2, last_fires="no" if bad is True else bad)],
     "bfloat16": [lambda bad: conv_snn_rate(CONV, GREY, 2, bfloat16=1 if bad is True else bad)],
     "neuron": [
-        lambda bad: lif_scan(CURRENTS, bad),
-        lambda bad: if_scan(CURRENTS, bad),
+        lambda bad: neuron_scan(CURRENTS, bad),
         lambda bad: steady_rate(CURRENTS, 2, bad),
         lambda bad: poisson_linear_lif(GREY, WEIGHT, 2, bad, seed=0),
         lambda bad: norm_if_pool(MAPS, None, bad, 2),
     ],
     "surrogate": [
-        lambda bad: lif_scan(CURRENTS, LIF, bad),
+        lambda bad: neuron_scan(CURRENTS, LIF, bad),
         lambda bad: steady_rate(CURRENTS, 2, LIF, bad),
         lambda bad: poisson_linear_lif(GREY, WEIGHT, 2, LIF, seed=0, surrogate=bad),
         lambda bad: norm_if_pool(MAPS, None, IF, 2, bad),
     ],
-    "engine": [lambda bad: lif_scan(CURRENTS, LIF, engine=bad)],
+    "engine": [lambda bad: neuron_scan(CURRENTS, LIF, engine=bad)],
     "length": [lambda bad: ForwardForwardLayer(3, 3, 2, torch.relu, None, bad)],
     "in_features": [lambda bad: ForwardForwardLayer(bad, 3, 2, torch.relu)],
     "out_features": [lambda bad: ForwardForwardLayer(3, bad, 2, torch.relu)],
@@ -209,7 +208,7 @@ REFUSED = {
     "accumulates": [lambda bad: energy_pj(bad, 0)],
     "multiply_accumulates": [lambda bad: energy_pj(0, bad)],
     "weight": [lambda bad: poisson_linear_lif(GREY, bad, 2, LIF, seed=0)],
-    "currents": [lambda bad: lif_scan(bad, LIF), lambda bad: norm_if_pool(bad, None, IF, 2)],
+    "currents": [lambda bad: neuron_scan(bad, LIF), lambda bad: norm_if_pool(bad, None, IF, 2)],
     "current": [lambda bad: steady_rate(bad, 2, LIF)],
 }
 

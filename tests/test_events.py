@@ -14,7 +14,7 @@ from spikingjelly.activation_based import surrogate as sj_surrogate
 
 from snnlib import events
 from snnlib.events import poisson_linear_lif, poisson_spikes
-from snnlib.neurons import IFParameters, LIFParameters, simulate_if, simulate_lif
+from snnlib.neurons import IFParameters, LIFParameters, simulate
 from snnlib.surrogate import ATan, Sigmoid
 
 SETTINGS = [  # n_images, n_outputs, n_steps, neuron
@@ -87,7 +87,6 @@ def test_gradients_equal_float64_autograd(n_images, n_outputs, n_steps, neuron, 
     )
     (rate * weights_of_rates).sum().backward()
     currents = poisson_spikes(images, n_steps, seed=4).double() @ exact_weight.T + exact_bias
-    simulate = simulate_lif if isinstance(neuron, LIFParameters) else simulate_if
     exact = simulate(currents, neuron, surrogate).spikes.mean(0)
     (exact * weights_of_rates).sum().backward()
 

@@ -17,7 +17,7 @@ from snnlib.distributed import Group
 from snnlib.encoding import constant_encode, poisson_encode
 from snnlib.experiments import CLAIMS, PRESETS, ExperimentConfig, run_experiment
 from snnlib.faults import last_step_rate, run_neurons
-from snnlib.neurons import LIFParameters, simulate_lif
+from snnlib.neurons import LIFParameters, simulate
 from snnlib.readout import accuracy_interval, rate_mse
 from snnlib.records import load_checkpoint, load_weights
 
@@ -529,7 +529,7 @@ def test_the_last_step_rule_counts_like_the_neuron_and_learns_by_the_posts_formu
     neuron = LIFParameters()
 
     rate = last_step_rate(weight, images, spikes, neuron, soft=False)
-    trace = simulate_lif(spikes @ weight.detach().T, neuron)
+    trace = simulate(spikes @ weight.detach().T, neuron)
     assert torch.equal(rate, trace.spikes.sum(0) / 7)
 
     outer = torch.rand(6, 10, generator=generator, dtype=torch.float64)

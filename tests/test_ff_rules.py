@@ -36,7 +36,7 @@ from snnlib.forward_forward import (
     overlay_labels,
 )
 from snnlib.memory import counting_remembered
-from snnlib.neurons import LIFParameters, simulate_lif
+from snnlib.neurons import LIFParameters, simulate
 from snnlib.readout import firing_rate
 from snnlib.reproduction import find_preset
 
@@ -329,8 +329,8 @@ def test_layers_with_a_soft_reset_answer_as_the_simulated_neurons_do():
     config, images = small("soft"), toy_images(10, 2).images
     layer = prepare_ff(config, 100).network.layers[0].double()
     current = layer.current(images.double()).expand(config.n_steps, -1, -1)
-    trace = simulate_lif(current, LIFParameters(v_reset=None))
-    hard = simulate_lif(current, LIFParameters())
+    trace = simulate(current, LIFParameters(v_reset=None))
+    hard = simulate(current, LIFParameters())
     torch.testing.assert_close(layer.rate(images.double()), firing_rate(trace.spikes))
     assert not torch.equal(trace.spikes, hard.spikes)
 

@@ -29,7 +29,7 @@ from snnlib.forward_forward import (
 )
 from snnlib.memory import counting_remembered
 from snnlib.neurons import LIFParameters
-from snnlib.scan import lif_scan
+from snnlib.scan import neuron_scan
 from snnlib.steady import steady_rate
 
 
@@ -45,7 +45,7 @@ def network(*widths: int, n_steps: int = 4, hand_over: str = "rate", fast: bool 
             a,
             b,
             n_steps,
-            lambda currents: lif_scan(currents, neuron),
+            lambda currents: neuron_scan(currents, neuron),
             (lambda current: steady_rate(current, n_steps, neuron)) if fast else None,
         )
         for a, b in pairwise(widths)

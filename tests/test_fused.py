@@ -10,7 +10,7 @@ from torch.nn import functional
 from snnlib.encoding import constant_encode
 from snnlib.fused import conv_snn_rate, norm_if_pool
 from snnlib.networks import ConvSNN, SmallConvSNN
-from snnlib.neurons import IFParameters, LIFParameters, simulate_if
+from snnlib.neurons import IFParameters, LIFParameters, simulate
 
 NEURONS = [
     IFParameters(),
@@ -33,7 +33,7 @@ def layer_by_layer(currents, norm, neuron, n_steps):
     """Norm, neurons and pool one after the other, on all T steps."""
     x = currents.expand(n_steps, *currents.shape[1:]).permute(0, 1, 4, 2, 3)
     x = norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-    spikes = simulate_if(x, neuron).spikes
+    spikes = simulate(x, neuron).spikes
     pooled = functional.max_pool2d(spikes.flatten(0, 1), 2)
     return pooled.unflatten(0, spikes.shape[:2]).permute(0, 1, 3, 4, 2)
 

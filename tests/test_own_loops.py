@@ -29,10 +29,10 @@ from snnlib.forward_forward import (
 from snnlib.fused import conv_snn_rate
 from snnlib.known_layers import knows
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
-from snnlib.neurons import LIF, LIFParameters
+from snnlib.neurons import LIFParameters
 from snnlib.presets import PRESETS
 from snnlib.readout import firing_rate, rate_mse
-from snnlib.scan import lif_scan
+from snnlib.scan import neuron_scan
 from snnlib.steady import steady_rate
 from snnlib.stored_weights import load_stored, predict_stored
 from snnlib.training import evaluate, train_epoch
@@ -164,7 +164,7 @@ def test_a_rate_in_half_precision_is_counted_in_float32(dtype: torch.dtype) -> N
     always = torch.full((1,), 5.0, dtype=dtype)
     assert steady_rate(always, 3000, neurons).item() == 1.0
     currents = (3 * torch.rand(500, generator=torch.Generator().manual_seed(0))).to(dtype)
-    scanned = firing_rate(lif_scan(currents.expand(20, -1), neurons))
+    scanned = firing_rate(neuron_scan(currents.expand(20, -1), neurons))
     assert torch.equal(steady_rate(currents, 20, neurons), scanned)
 
 
@@ -244,7 +244,11 @@ def test_a_copy_holds_each_neuron_once_under_all_its_names_and_at_rest() -> None
 
 @pytest.mark.parametrize(
     "node",
-    [lambda: neuron.SimpleIFNode(step_mode="m"), LIF, lambda: neuron.KLIFNode(step_mode="m")],
+    [
+        lambda: neuron.SimpleIFNode(step_mode="m"),
+        lambda: neuron.LIFNode(step_mode="m"),
+        lambda: neuron.KLIFNode(step_mode="m"),
+    ],
 )
 def test_the_ordinary_network_has_a_relu_for_neurons_of_any_family(
     node: Callable[[], nn.Module],
@@ -383,7 +387,7 @@ def test_every_label_is_judged_by_the_linear_map_that_a_layer_has(
     change: Callable[[nn.Linear], nn.Linear],
 ) -> None:
     torch.manual_seed(0)
-    dense = ForwardForwardLayer(784, 50, 20, partial(lif_scan, neuron=LIFParameters()))
+    dense = ForwardForwardLayer(784, 50, 20, partial(neuron_scan, neuron=LIFParameters()))
     dense.linear = change(dense.linear)
     with torch.no_grad():
         rates = every_label_rate(dense, images(4))
@@ -397,12 +401,12 @@ def test_a_layer_shown_longer_or_given_other_neurons_counts_those_and_not_the_qu
         784,
         50,
         5,
-        partial(lif_scan, neuron=neurons),
+        partial(neuron_scan, neuron=neurons),
         partial(steady_rate, n_steps=5, neuron=neurons),
     )
     dense.n_steps = 40
     assert torch.equal(dense.rate(images(4)), firing_rate(dense(images(4))))
-    dense.fire = LIF(LIFParameters(v_threshold=0.3))
+    dense.fire = partial(neuron_scan, neuron=LIFParameters(v_threshold=0.3))
     assert torch.equal(dense.rate(images(4)), firing_rate(dense(images(4))))
     assert torch.equal(copy.deepcopy(dense).rate(images(4)), dense.rate(images(4)))
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from snnlib import plotting
-from snnlib.neurons import LIFParameters, simulate_lif
+from snnlib.neurons import LIFParameters, simulate
 
 mpl.use("Agg")
 
@@ -26,7 +26,7 @@ def test_raster_marks_every_spike_at_its_step_and_neuron():
 
 
 def test_potential_shows_the_peaks_and_one_triangle_per_spike():
-    trace = simulate_lif(torch.full((6,), 1.5), LIFParameters())
+    trace = simulate(torch.full((6,), 1.5), LIFParameters())
     ax = plotting.plot_potential(trace.charged, trace.spikes, 1.0)
     potential, _threshold, triangles = ax.lines
     assert max(potential.get_ydata()) == 1.125

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from snnlib.neurons import IFParameters, LIFParameters, simulate_if, simulate_lif
-from snnlib.scan import choose_engine, if_scan, lif_scan
+from snnlib.neurons import IFParameters, LIFParameters, simulate
+from snnlib.scan import choose_engine, neuron_scan
 from snnlib.surrogate import ATan, Sigmoid
 
 SETTINGS = [
@@ -33,7 +33,6 @@ def run(scan, currents, neuron, surrogate, weights, **options):
 
 
 def plain(currents, neuron, surrogate):
-    simulate = simulate_lif if isinstance(neuron, LIFParameters) else simulate_if
     return simulate(currents, neuron, surrogate).spikes
 
 
@@ -43,9 +42,8 @@ def test_scan_equals_autograd_through_the_plain_loop(neuron, surrogate):
     generator = torch.Generator().manual_seed(3)
     currents = 2 * torch.rand(13, 4, 5, dtype=torch.float64, generator=generator) - 0.3
     weights = torch.randn(13, 4, 5, dtype=torch.float64, generator=generator)
-    scan = lif_scan if isinstance(neuron, LIFParameters) else if_scan
 
-    spikes, gradient = run(scan, currents, neuron, surrogate, weights)
+    spikes, gradient = run(neuron_scan, currents, neuron, surrogate, weights)
     expected_spikes, expected = run(plain, currents, neuron, surrogate, weights)
 
     assert 0 < spikes.mean() < 1
@@ -55,43 +53,43 @@ def test_scan_equals_autograd_through_the_plain_loop(neuron, surrogate):
 
 def test_a_neuron_fires_exactly_at_its_threshold():
     currents = torch.tensor([[2.0], [2.0 - 2**-20]])
-    torch.testing.assert_close(lif_scan(currents, LIFParameters()), torch.tensor([[1.0], [0.0]]))
+    torch.testing.assert_close(neuron_scan(currents, LIFParameters()), torch.tensor([[1.0], [0.0]]))
 
 
 def test_half_precision_currents_are_added_up_in_float32():
     # 256 + 1 is 256 in bfloat16: a sum in that type would stop growing and never fire.
     currents = torch.ones(300, 1, dtype=torch.bfloat16)
-    spikes = if_scan(currents, IFParameters(v_threshold=300.0))
+    spikes = neuron_scan(currents, IFParameters(v_threshold=300.0))
     assert spikes.dtype == torch.bfloat16
     assert spikes.flatten().tolist() == [0.0] * 299 + [1.0]
 
 
 def test_without_a_gradient_nothing_is_kept():
-    spikes = lif_scan(torch.rand(5, 2), LIFParameters())
+    spikes = neuron_scan(torch.rand(5, 2), LIFParameters())
     assert spikes.grad_fn is None
 
 
 @pytest.mark.parametrize("shape", [(), (0, 3)])
 def test_currents_without_a_time_step_are_refused(shape):
     with pytest.raises(ValueError, match="currents"):
-        lif_scan(torch.zeros(shape), LIFParameters())
+        neuron_scan(torch.zeros(shape), LIFParameters())
 
 
 def test_engine_is_refused_by_name_and_forced_by_the_environment(monkeypatch):
     currents = torch.zeros(2, 1)
     with pytest.raises(ValueError, match="engine"):
-        lif_scan(currents, LIFParameters(), engine="cuda")
+        neuron_scan(currents, LIFParameters(), engine="cuda")
     assert choose_engine(currents, ATan()) == "torch"
     monkeypatch.setenv("SNNLIB_SCAN", "triton")
     assert choose_engine(currents, ATan()) == "triton"
     with pytest.raises(ValueError, match="ATan"):
-        lif_scan(currents, LIFParameters(), Sigmoid())
+        neuron_scan(currents, LIFParameters(), Sigmoid())
 
 
 KERNEL_CHECK = """
 import itertools, torch
 from snnlib.neurons import IFParameters, LIFParameters
-from snnlib.scan import lif_scan
+from snnlib.scan import neuron_scan
 from snnlib.surrogate import ATan
 generator = torch.Generator().manual_seed(5)
 for T, shape in [(1, (1,)), (2, (1,)), (9, (3, 50))]:
@@ -104,7 +102,7 @@ for T, shape in [(1, (1,)), (2, (1,)), (9, (3, 50))]:
         results = []
         for engine in ("torch", "triton"):
             x = currents.clone().requires_grad_()
-            spikes = lif_scan(x, neuron, ATan(), engine=engine)
+            spikes = neuron_scan(x, neuron, ATan(), engine=engine)
             (spikes * weights).sum().backward()
             results.append((spikes.detach(), x.grad))
         assert torch.equal(results[0][0], results[1][0]), neuron

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from snnlib import steady
-from snnlib.neurons import IFParameters, LIFParameters, simulate_if, simulate_lif
+from snnlib.neurons import IFParameters, LIFParameters, simulate
 from snnlib.steady import steady_rate
 from snnlib.surrogate import ATan, Sigmoid
 
@@ -32,7 +32,7 @@ def test_rate_and_gradient_equal_autograd_through_every_step(
     by_steps, shortcut = currents().requires_grad_(), currents().requires_grad_()
     weights = torch.linspace(-1, 2, 400, dtype=torch.float64)
 
-    slow = simulate_lif(by_steps.expand(9, -1), neuron, surrogate).spikes.mean(0)
+    slow = simulate(by_steps.expand(9, -1), neuron, surrogate).spikes.mean(0)
     fast = steady_rate(shortcut, 9, neuron, surrogate)
     (slow * weights).sum().backward()
     (fast * weights).sum().backward()
@@ -45,7 +45,7 @@ def test_the_neuron_without_a_leak_too():
     neuron = IFParameters(v_threshold=0.7)
     by_steps, shortcut = currents().requires_grad_(), currents().requires_grad_()
 
-    simulate_if(by_steps.expand(6, -1), neuron).spikes.mean(0).square().sum().backward()
+    simulate(by_steps.expand(6, -1), neuron).spikes.mean(0).square().sum().backward()
     steady_rate(shortcut, 6, neuron).square().sum().backward()
 
     torch.testing.assert_close(shortcut.grad, by_steps.grad, rtol=1e-10, atol=1e-12)

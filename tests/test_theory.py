@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from snnlib.encoding import poisson_encode
-from snnlib.neurons import IFParameters, LIFParameters, simulate_lif
+from snnlib.neurons import IFParameters, LIFParameters, simulate
 from snnlib.theory import (
     firing_rate_curve,
     first_spike_step,
@@ -23,7 +23,7 @@ NEURONS = [
 @pytest.mark.parametrize("neuron", NEURONS, ids=str)
 def test_potential_below_threshold_follows_the_closed_form(neuron):
     currents = torch.tensor([-0.7, 0.0, 0.15], dtype=torch.float64)  # too weak to fire in all
-    simulated = simulate_lif(currents.expand(60, -1), neuron)
+    simulated = simulate(currents.expand(60, -1), neuron)
     assert simulated.spikes.sum() == 0
     torch.testing.assert_close(simulated.v, subthreshold_potential(currents, 60, neuron))
 
@@ -62,7 +62,7 @@ def test_questions_without_an_answer_are_refused():
 @pytest.mark.parametrize("neuron", NEURONS, ids=str)
 def test_simulated_neuron_first_fires_when_the_formula_says(neuron):
     currents = torch.tensor([0.1, 1.13, 1.7, 3.3, 100.0], dtype=torch.float64)
-    spikes = simulate_lif(currents.expand(200, -1), neuron).spikes
+    spikes = simulate(currents.expand(200, -1), neuron).spikes
     fired = spikes.any(dim=0)
     first = torch.where(fired, spikes.argmax(dim=0) + 1.0, math.inf)
     assert torch.equal(first, first_spike_step(currents, neuron).float())
@@ -72,7 +72,7 @@ def test_simulated_neuron_first_fires_when_the_formula_says(neuron):
 def test_long_run_rate_lies_within_one_spike_of_the_curve(neuron):
     currents = torch.tensor([0.1, 1.13, 1.9, 4.7], dtype=torch.float64)
     n_steps = 3000
-    rate = simulate_lif(currents.expand(n_steps, -1), neuron).spikes.mean(0)
+    rate = simulate(currents.expand(n_steps, -1), neuron).spikes.mean(0)
     assert ((rate - firing_rate_curve(currents, neuron)).abs() <= 1 / n_steps).all()
 
 

@@ -14,7 +14,7 @@ import torch
 
 from snnlib.data import load_mnist
 from snnlib.encoding import poisson_encode
-from snnlib.neurons import LIFParameters, simulate_lif
+from snnlib.neurons import LIFParameters, simulate
 
 ROOT = Path(__file__).resolve().parent.parent
 N_STEPS = 40
@@ -42,7 +42,7 @@ def main() -> None:
     index = int((test.labels == 3).nonzero()[0])
     image, label = test.images[index : index + 1], int(test.labels[index])
     spikes = poisson_encode(image, N_STEPS, generator=torch.Generator().manual_seed(1))
-    trace = simulate_lif(spikes.flatten(2) @ template_weights().T, LIFParameters(tau=4.0))
+    trace = simulate(spikes.flatten(2) @ template_weights().T, LIFParameters(tau=4.0))
 
     figure, axes = plt.subplots(1, 4, figsize=(12, 2.9), layout="constrained", dpi=110)
     axes[0].imshow(image[0, 0], cmap="gray_r")

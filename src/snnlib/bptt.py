@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from snnlib.checks import finite, float_tensor, instance, refuse
-from snnlib.neurons import LIFParameters, simulate_lif
+from snnlib.neurons import LIFParameters, simulate
 from snnlib.surrogate import ATan, Sigmoid
 
 
@@ -73,7 +73,7 @@ class OneLayerLIF:
                 f"spikes_in must be [T, N, M] and weight [K, M], "
                 f"got {tuple(spikes_in.shape)} and {tuple(weight.shape)}"
             )
-        trace = simulate_lif(spikes_in @ weight.T, self.neuron, self.surrogate)
+        trace = simulate(spikes_in @ weight.T, self.neuron, self.surrogate)
         return Tape(spikes_in, weight, trace.charged, trace.spikes)
 
     @torch.no_grad()

@@ -34,7 +34,7 @@ from snnlib import checks, event_bits, event_kernels
 from snnlib.event_bits import STEPS
 from snnlib.event_kernels import Constants
 from snnlib.lanes import LANES, share, split
-from snnlib.neuron_constants import check_law
+from snnlib.neurons import check_neuron
 from snnlib.surrogate import ATan, Sigmoid, check_surrogate
 
 _CHUNK = 64  # images that share one partial gradient
@@ -63,7 +63,7 @@ def poisson_linear_lif(
 ) -> Tensor:
     """Show Poisson spikes of images to a layer of LIF neurons and count its spikes.
 
-    The result is that of ``firing_rate(simulate_lif(spikes @ weight.T + bias))`` with
+    The result is that of ``firing_rate(simulate(spikes @ weight.T + bias))`` with
     ``spikes = poisson_spikes(images, n_steps, seed=seed)``, and so are its gradients.
     Random numbers depend on ``(seed, image number, pixel)`` alone: any number of
     threads and any split into batches gives the same spikes.
@@ -89,7 +89,7 @@ def poisson_linear_lif(
     grey, n_steps = _checked(images, n_steps)
     weight = checks.tensor("weight", weight)
     bias = None if bias is None else checks.tensor("bias", bias)
-    check_law(neuron)
+    check_neuron(neuron)
     check_surrogate(surrogate)
     if weight.dim() != 2 or weight.shape[1] != grey.shape[1]:
         raise ValueError(f"weight must be [K, {grey.shape[1]}], got {tuple(weight.shape)}")
@@ -102,7 +102,7 @@ def poisson_linear_lif(
             raise ValueError(
                 f"{name} must be float32 on the CPU, got {tensor.dtype} on {tensor.device}"
             )
-        if tensor is not None and not tensor.requires_grad:  # as for simulate_lif
+        if tensor is not None and not tensor.requires_grad:  # as for simulate
             checks.finite(name, tensor)
     _say_so_once()
     words = _encode(grey, n_steps, seed, first_index or 0)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snnlib.neurons import LIFParameters, lif_step
+from snnlib.neurons import LIFParameters, neuron_step
 from snnlib.surrogate import ATan
 
 
@@ -35,7 +35,7 @@ def run_neurons(
         if soft:
             fired, v = soft_step(current, v, neuron)
         else:
-            _, fired, v = lif_step(current, v, neuron, ATan())
+            _, fired, v = neuron_step(current, v, neuron, ATan())
         total = total + fired
     return total / len(currents), v
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from snnlib import checks
 from snnlib.ff_goodness import class_goodness, every_label_loss
+from snnlib.ff_layers import neuron_of
 from snnlib.ff_pairs import Lesson, Rule, answers_from_layer
 from snnlib.ff_presets import FFConfig
 from snnlib.ff_settings import grid_shape
@@ -107,7 +108,7 @@ def build_classwise(config: FFConfig, noise: torch.Generator) -> ForwardForwardN
     The two layers above the first convolution, as far as they rest on convolutions, see
     their input at half the width and height: for each place the busiest of four neurons.
     """
-    steady = partial(steady_rate, n_steps=config.n_steps, neuron=config.neuron)
+    steady = partial(steady_rate, n_steps=config.n_steps, neuron=neuron_of(config))
     layers, side = [], 28
     for number, (n_in, n_out) in enumerate(pairwise((1, *config.hidden, *config.dense))):
         halved = number in (1, 2) and number <= len(config.hidden)

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from snnlib.encoding import poisson_encode
 from snnlib.events import poisson_linear_lif
 from snnlib.ff_goodness import normalise_length
-from snnlib.ff_presets import FFConfig
+from snnlib.ff_presets import FFConfig, PostConfig
 from snnlib.forward_forward import ForwardForwardLayer, ForwardForwardNetwork
 from snnlib.known_layers import is_plain_linear
+from snnlib.neurons import LIFParameters
 from snnlib.readout import firing_rate
-from snnlib.scan import lif_scan
+from snnlib.scan import neuron_scan
 from snnlib.steady import steady_rate
 
 N_LABELS = 10  # pixels that hold the label
@@ -77,7 +78,7 @@ class PoissonLayer(AlikeLayer):
             in_features,
             out_features,
             n_steps,
-            partial(lif_scan, neuron=neuron),
+            partial(neuron_scan, neuron=neuron),
             partial(steady_rate, n_steps=n_steps, neuron=neuron),
             length,
         )
@@ -91,7 +92,7 @@ class PoissonLayer(AlikeLayer):
 
     @neuron.setter
     def neuron(self, neuron: Any) -> None:
-        self._neuron, self.fire = neuron, partial(lif_scan, neuron=neuron)
+        self._neuron, self.fire = neuron, partial(neuron_scan, neuron=neuron)
         self.steady = partial(steady_rate, n_steps=self.n_steps, neuron=neuron)
         self.steady_is_for = self.fire, self.n_steps
 
@@ -134,18 +135,26 @@ class LinkedLayer(ForwardForwardLayer):
         return self.weigh(inputs)
 
 
+def neuron_of(config: FFConfig | PostConfig) -> LIFParameters:
+    """The neurons of a run; those of the posts' networks reset hard."""
+    soft = isinstance(config, FFConfig) and config.reset == "soft"
+    return LIFParameters(
+        tau=config.tau, v_threshold=config.v_threshold, v_reset=None if soft else 0.0
+    )
+
+
 def make_layer(
     config: FFConfig, n_in: int, n_out: int, kind: type[ForwardForwardLayer] = ForwardForwardLayer
 ) -> ForwardForwardLayer:
     """One dense layer of the neurons that the settings ask for, of any of the kinds above."""
     if config.cell == "relu":
         return kind(n_in, n_out, 1, torch.relu, torch.relu, config.length)
-    neuron, n_steps = config.neuron, config.n_steps
+    neuron, n_steps = neuron_of(config), config.n_steps
     return kind(
         n_in,
         n_out,
         n_steps,
-        partial(lif_scan, neuron=neuron),
+        partial(neuron_scan, neuron=neuron),
         partial(steady_rate, n_steps=n_steps, neuron=neuron),
         config.length,
     )
@@ -160,7 +169,7 @@ def make_layers(config: FFConfig, noise: torch.Generator) -> list[ForwardForward
         layers.append(make_layer(config, below + again, width))
     if draws_in_first_layer(config):
         first = PoissonLayer(
-            784, config.hidden[0], config.n_steps, config.neuron, noise, config.length
+            784, config.hidden[0], config.n_steps, neuron_of(config), noise, config.length
         )
         first.linear = layers[0].linear
         layers[0] = first

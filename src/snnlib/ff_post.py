@@ -17,11 +17,12 @@ from snnlib.data import ImageSet
 from snnlib.divergence import DivergenceCheck, check_finite_network
 from snnlib.encoding import poisson_encode
 from snnlib.ff_kernels import poisson_rates
+from snnlib.ff_layers import neuron_of
 from snnlib.ff_presets import PostConfig
 from snnlib.forward_forward import draw_wrong_labels, goodness, overlay_labels
 from snnlib.known_layers import is_plain_linear
 from snnlib.readout import firing_rate, predict
-from snnlib.scan import lif_scan
+from snnlib.scan import neuron_scan
 from snnlib.surrogate import ATan, Sigmoid
 
 PORTION = 250  # images that are answered at a time
@@ -72,7 +73,7 @@ class PostNetwork(nn.Module):
 
     def fire(self, currents: Tensor) -> Tensor:
         slope = ATan() if self.config.surrogate == "atan" else Sigmoid()
-        return lif_scan(currents, self.config.neuron, slope)
+        return neuron_scan(currents, neuron_of(self.config), slope)
 
     def pair_of_rates(
         self, number: int, positive: Tensor, negative: Tensor, generator: torch.Generator

@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from snnlib.checks import whole_number
-from snnlib.neuron_constants import LIFParameters
 from snnlib.settings import keep_settings
 
 FF_CHOICES: dict[str, tuple[str, ...]] = {
@@ -31,6 +30,7 @@ FF_RANGES: dict[str, dict[str, Any]] = {
     "dense": {"least": 1},
     "n_steps": {"least": 1},
     "tau": {"above": 1},
+    "v_threshold": {"above": 0},
     "length": {"above": 0},
     "scale": {"above": 0},
     "gain": {"above": 0},
@@ -51,7 +51,7 @@ POST_RANGES: dict[str, dict[str, Any]] = {
     "widths": {"least": 1},
     "n_updates": {"least": 1},
     **{name: FF_RANGES[name] for name in ("scale", "n_training", "batch_size", "n_steps")},
-    **{name: FF_RANGES[name] for name in ("tau", "lr", "seed")},
+    **{name: FF_RANGES[name] for name in ("tau", "v_threshold", "lr", "seed")},
 }
 # Settings that a rule never looks at, though one might think so; they must keep their defaults.
 UNUSED: dict[str, tuple[str, ...]] = {
@@ -128,7 +128,6 @@ class FFConfig:
 
     def __post_init__(self) -> None:
         keep_settings(self, FF_RANGES, FF_CHOICES)
-        _ = self.neuron  # v_threshold is refused there
         self._check_widths()
         self._check_rule()
         self._check_sight()
@@ -207,11 +206,6 @@ class FFConfig:
             )
 
     @property
-    def neuron(self) -> LIFParameters:
-        v_reset = 0.0 if self.reset == "hard" else None
-        return LIFParameters(tau=self.tau, v_threshold=self.v_threshold, v_reset=v_reset)
-
-    @property
     def n_epochs(self) -> int:
         """Epochs in all; one layer after another, each has its own."""
         alone = 1 if self.together else len(self.hidden) + len(self.dense)
@@ -253,7 +247,6 @@ class PostConfig:
 
     def __post_init__(self) -> None:
         keep_settings(self, POST_RANGES, POST_CHOICES)
-        _ = self.neuron  # v_threshold is refused there
         if len(self.widths) < 2:
             raise ValueError(
                 f"widths must be those of the input and of one layer at least, got {self.widths!r}"
@@ -263,7 +256,3 @@ class PostConfig:
                 "widths must end in at least 10, a neuron per class, with output_mse=True or "
                 f"prediction='rate', got {self.widths!r}"
             )
-
-    @property
-    def neuron(self) -> LIFParameters:
-        return LIFParameters(tau=self.tau, v_threshold=self.v_threshold)

@@ -27,9 +27,8 @@ from snnlib import checks, fused_kernels
 from snnlib.fused_kernels import Layout, Neuron
 from snnlib.known_layers import Block, blocks_of, surrogate_of
 from snnlib.lanes import LANES, check_float32, share, split
-from snnlib.neuron_constants import check_law
-from snnlib.neurons import LIFParameters, parameters_of
-from snnlib.scan import if_scan, lif_scan
+from snnlib.neurons import IFParameters, parameters_of
+from snnlib.scan import neuron_scan
 from snnlib.sparse import fits, spike_conv2d_unchecked, spike_linear_unchecked
 from snnlib.surrogate import ATan
 
@@ -80,8 +79,7 @@ def conv_snn_rate(
         if isinstance(node, nn.Identity):  # the last neurons only add up
             return currents.mean(0)
         neuron = parameters_of(node)
-        scan = lif_scan if isinstance(neuron, LIFParameters) else if_scan
-        spikes = scan(currents, neuron, surrogate_of(node))
+        spikes = neuron_scan(currents, neuron, surrogate_of(node))
     return spikes.mean(0)
 
 
@@ -130,7 +128,8 @@ def norm_if_pool(
         raise ValueError(
             f"currents must be [1 or {n_steps}, N, H, W, C], got {tuple(currents.shape)}"
         )
-    check_law(neuron, leaks=False)
+    if type(neuron) is not IFParameters:
+        raise ValueError(f"neuron must be IFParameters, without a leak, got {neuron!r}")
     if not isinstance(surrogate, ATan):
         raise ValueError(f"surrogate must be ATan(...), got {surrogate!r}")
     check_float32(currents=currents)

@@ -214,5 +214,5 @@ class OrdinaryNetwork(nn.Module):
 
 
 def _fires(part: nn.Module) -> bool:
-    """Whether it is a layer of neurons, of SpikingJelly (of any family) or of ``snnlib``."""
-    return hasattr(part, "surrogate_function") or hasattr(part, "surrogate")
+    """Whether it is a layer of neurons, of any family of SpikingJelly's."""
+    return hasattr(part, "surrogate_function")

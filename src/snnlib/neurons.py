@@ -8,30 +8,95 @@ Each time step does three things (chapter 2):
              V[t] = H[t] - v_threshold * S[t]                  (soft) (2.7)
 
 The integrate-and-fire neuron (IF) charges without a leak: H[t] = V[t-1] + X[t].
+Which of the two a function runs, its constants say: ``LIFParameters`` or ``IFParameters``.
 The state is passed in and handed back, because here it is the subject.
 """
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from snnlib.checks import finite, float_tensor, refuse
-from snnlib.neuron_constants import IFParameters, LIFParameters
-from snnlib.surrogate import ATan, Sigmoid
+from snnlib.checks import finite, float_tensor, keep_exact
+from snnlib.surrogate import ATan, Sigmoid, check_surrogate
 
-__all__ = [
-    "IF",
-    "LIF",
-    "IFParameters",
-    "LIFParameters",
-    "LIFTrace",
-    "if_step",
-    "lif_step",
-    "parameters_of",
-    "simulate_if",
-    "simulate_lif",
-]
+RANGES: dict[str, dict[str, Any]] = {"tau": {"above": 1}}
+
+
+@dataclass(frozen=True)
+class IFParameters:
+    """Constants of an integrate-and-fire neuron, which has no leak.
+
+    ``v_reset=None`` asks for a soft reset: a spike subtracts the threshold.
+    ``detach_reset`` keeps the reset out of the gradient; the spikes are the same.
+
+    Raises:
+        ValueError: A constant is no finite number (a tensor that learns is none), or
+            ``v_threshold`` is not above ``v_reset``, or above 0 with a soft reset.
+    """
+
+    v_threshold: float = 1.0
+    v_reset: float | None = 0.0
+    detach_reset: bool = False
+
+    def __post_init__(self) -> None:
+        keep_exact(self, RANGES)
+        if self.v_reset is not None and not self.v_threshold > self.v_reset:
+            raise ValueError(
+                f"v_threshold must be above v_reset={self.v_reset}, got {self.v_threshold}"
+            )
+        if self.v_reset is None and not self.v_threshold > 0:
+            raise ValueError(
+                f"v_threshold must be above 0 with a soft reset, got {self.v_threshold}"
+            )
+
+    @property
+    def v_rest(self) -> float:
+        """Where the potential rests and starts: ``v_reset``, or 0 with a soft reset."""
+        return 0.0 if self.v_reset is None else self.v_reset
+
+    @property
+    def gain_and_leak(self) -> tuple[float, float]:
+        """What a unit of current adds to H, and what a unit of V leaves in the next H."""
+        return 1.0, 1.0
+
+    def charge(self, current: Tensor, v: Tensor) -> Tensor:
+        """H[t]: add the input to the potential of the step before."""
+        return v + current
+
+
+@dataclass(frozen=True)
+class LIFParameters(IFParameters):
+    """Constants of a leaky integrate-and-fire neuron; time is in steps.
+
+    ``tau`` is the membrane time constant in steps: per step the potential loses
+    the share 1/tau of its distance from rest. With ``decay_input`` (the default)
+    the input is divided by tau too, as in the Euler step of Eq. (2.3); without
+    it, H[t] = V[t-1] - (V[t-1] - v_reset) / tau + X[t].
+
+    Raises:
+        ValueError: As in :class:`IFParameters`, or ``tau`` is not above 1 step.
+    """
+
+    tau: float = 2.0
+    decay_input: bool = True
+
+    @property
+    def gain_and_leak(self) -> tuple[float, float]:
+        return (1.0 / self.tau if self.decay_input else 1.0), 1.0 - 1.0 / self.tau
+
+    def charge(self, current: Tensor, v: Tensor) -> Tensor:
+        """H[t] by Eq. (2.3), or its form without input decay."""
+        if self.decay_input:
+            return v + (current - (v - self.v_rest)) / self.tau
+        return v - (v - self.v_rest) / self.tau + current
+
+
+def check_neuron(neuron: object) -> None:
+    """Refuse what are no constants of a neuron."""
+    if not isinstance(neuron, IFParameters):
+        raise ValueError(f"neuron must be IFParameters or LIFParameters, got {neuron!r}")
 
 
 def parameters_of(layer: Any) -> IFParameters:
@@ -53,24 +118,12 @@ def parameters_of(layer: Any) -> IFParameters:
     return IFParameters(**constants)
 
 
-class LIFTrace(NamedTuple):
+class Trace(NamedTuple):
     """What a run leaves behind: H, S and V, each ``[T, ...]``."""
 
     charged: Tensor
     spikes: Tensor
     v: Tensor
-
-
-def _check_neuron(neuron: IFParameters, leaks: bool) -> None:
-    """IF and LIF neurons share their shape, not their law."""
-    if not isinstance(neuron, IFParameters) or isinstance(neuron, LIFParameters) != leaks:
-        wanted = "LIFParameters" if leaks else "IFParameters, without a leak"
-        raise ValueError(f"neuron must be {wanted}, got {neuron!r}")
-
-
-def _check_surrogate(surrogate: ATan | Sigmoid) -> None:
-    if not hasattr(surrogate, "spike"):
-        refuse("surrogate", "ATan or Sigmoid, or have their method spike", surrogate)
 
 
 def _checked_state(current: Tensor, v: Tensor, name: str = "v") -> tuple[Tensor, Tensor]:
@@ -95,48 +148,55 @@ def _step(
     return charged, spikes, (1 - fired) * charged + fired * neuron.v_reset
 
 
-def lif_step(
-    current: Tensor, v: Tensor, neuron: LIFParameters, surrogate: ATan | Sigmoid = ATan()
+def neuron_step(
+    current: Tensor, v: Tensor, neuron: IFParameters, surrogate: ATan | Sigmoid = ATan()
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Advance LIF neurons by one time step: charge, fire, reset (Eqs. 2.3-2.7).
+    """Advance neurons by one time step: charge, fire, reset (Eqs. 2.3-2.7).
 
     Args:
         current: Input X[t], any shape, in units of the potential; a tensor or NumPy array.
             Whole numbers become float32.
         v: Potential V[t-1] after the step before, in the shape of ``current``.
-        neuron: The constants.
+        neuron: The constants; ``LIFParameters`` leak.
         surrogate: Slope used for the spike in the backward pass.
 
     Returns:
         H[t], S[t] and V[t], each in the shape of ``current``.
 
     Raises:
-        ValueError: ``v`` has another shape, one of the two would have to be rounded, or
-            ``neuron`` does not leak.
+        ValueError: ``v`` has another shape, or one of the two would have to be rounded.
     """
-    _check_neuron(neuron, leaks=True)
-    _check_surrogate(surrogate)
+    check_neuron(neuron)
+    check_surrogate(surrogate)
     current, v = _checked_state(current, v)
     return _step(current, v, neuron, surrogate)
 
 
-def if_step(
-    current: Tensor, v: Tensor, neuron: IFParameters, surrogate: ATan | Sigmoid = ATan()
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Advance IF neurons by one time step; as :func:`lif_step`, without the leak."""
-    _check_neuron(neuron, leaks=False)
-    _check_surrogate(surrogate)
-    current, v = _checked_state(current, v)
-    return _step(current, v, neuron, surrogate)
-
-
-def _simulate(
+def simulate(
     currents: Tensor,
     neuron: IFParameters,
-    surrogate: ATan | Sigmoid,
-    v_initial: Tensor | None,
-) -> LIFTrace:
-    _check_surrogate(surrogate)
+    surrogate: ATan | Sigmoid = ATan(),
+    v_initial: Tensor | None = None,
+) -> Trace:
+    """Run neurons over all time steps, from rest.
+
+    Args:
+        currents: Inputs X, ``[T, ...]``, in units of the potential; a tensor or NumPy
+            array. Whole numbers become float32.
+        neuron: The constants; ``LIFParameters`` leak.
+        surrogate: Slope used for the spikes in the backward pass.
+        v_initial: Potential before the first step, in the shape of
+            ``currents[0]``; rest if left out.
+
+    Returns:
+        A trace of H, S and V, each in the shape of ``currents``.
+
+    Raises:
+        ValueError: ``currents`` holds no time step, or, where no gradient is asked for, a
+            value that is not finite; or ``v_initial`` has another shape.
+    """
+    check_neuron(neuron)
+    check_surrogate(surrogate)
     currents = float_tensor("currents", currents)
     if not currents.requires_grad:  # those of a network that learns are its trainer's affair
         finite("currents", currents)
@@ -153,73 +213,4 @@ def _simulate(
         charged_steps.append(charged)
         spike_steps.append(spikes)
         v_steps.append(v)
-    return LIFTrace(torch.stack(charged_steps), torch.stack(spike_steps), torch.stack(v_steps))
-
-
-def simulate_lif(
-    currents: Tensor,
-    neuron: LIFParameters,
-    surrogate: ATan | Sigmoid = ATan(),
-    v_initial: Tensor | None = None,
-) -> LIFTrace:
-    """Run LIF neurons over all time steps, from rest.
-
-    Args:
-        currents: Inputs X, ``[T, ...]``, in units of the potential; a tensor or NumPy
-            array. Whole numbers become float32.
-        neuron: The constants.
-        surrogate: Slope used for the spikes in the backward pass.
-        v_initial: Potential before the first step, in the shape of
-            ``currents[0]``; rest if left out.
-
-    Returns:
-        A trace of H, S and V, each in the shape of ``currents``.
-
-    Raises:
-        ValueError: ``currents`` holds no time step, or, where no gradient is asked for, a
-            value that is not finite; ``v_initial`` has another shape, or ``neuron`` does
-            not leak.
-    """
-    _check_neuron(neuron, leaks=True)
-    return _simulate(currents, neuron, surrogate, v_initial)
-
-
-def simulate_if(
-    currents: Tensor,
-    neuron: IFParameters,
-    surrogate: ATan | Sigmoid = ATan(),
-    v_initial: Tensor | None = None,
-) -> LIFTrace:
-    """Run IF neurons over all time steps; as :func:`simulate_lif`, without the leak."""
-    _check_neuron(neuron, leaks=False)
-    return _simulate(currents, neuron, surrogate, v_initial)
-
-
-class LIF(nn.Module):
-    """A layer of LIF neurons: currents ``[T, ...]`` to spikes ``[T, ...]``, from rest each time."""
-
-    def __init__(
-        self, neuron: LIFParameters = LIFParameters(), surrogate: ATan | Sigmoid = ATan()
-    ) -> None:
-        super().__init__()
-        _check_neuron(neuron, leaks=True)
-        self.neuron = neuron
-        self.surrogate = surrogate
-
-    def forward(self, currents: Tensor) -> Tensor:
-        return _simulate(currents, self.neuron, self.surrogate, None).spikes
-
-
-class IF(nn.Module):
-    """A layer of IF neurons: currents ``[T, ...]`` to spikes ``[T, ...]``, from rest each time."""
-
-    def __init__(
-        self, neuron: IFParameters = IFParameters(), surrogate: ATan | Sigmoid = ATan()
-    ) -> None:
-        super().__init__()
-        _check_neuron(neuron, leaks=False)
-        self.neuron = neuron
-        self.surrogate = surrogate
-
-    def forward(self, currents: Tensor) -> Tensor:
-        return _simulate(currents, self.neuron, self.surrogate, None).spikes
+    return Trace(torch.stack(charged_steps), torch.stack(spike_steps), torch.stack(v_steps))

@@ -1,6 +1,6 @@
 """A whole run of LIF or IF neurons as one step of autograd.
 
-``simulate_lif`` lets autograd remember every little operation of every time
+``simulate`` lets autograd remember every little operation of every time
 step: five or six tensors per step, and as many calls on the way back. A scan
 remembers one tensor, the charged potential H, and walks back by the recursion
 of chapter 5, written out. With G the gradient of the loss,
@@ -26,25 +26,25 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snnlib import checks
-from snnlib.neuron_constants import check_law
+from snnlib.neurons import check_neuron
 from snnlib.surrogate import ATan, Sigmoid, check_surrogate
 
 ENGINE_VARIABLE = "SNNLIB_SCAN"  # "torch" forces the plain loop, "triton" the kernel
 _TRITON_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def lif_scan(
+def neuron_scan(
     currents: Tensor, neuron: Any, surrogate: ATan | Sigmoid = ATan(), *, engine: str = "auto"
 ) -> Tensor:
-    """Run LIF neurons over all time steps in one pass, from rest.
+    """Run LIF or IF neurons over all time steps in one pass, from rest.
 
-    Spikes and gradients are those of ``simulate_lif(...).spikes``; half-precision
+    Spikes and gradients are those of ``simulate(...).spikes``; half-precision
     currents are added up in float32.
 
     Args:
         currents: Inputs X, ``[T, ...]``, in units of the potential; whole numbers and
             booleans are taken as float32.
-        neuron: ``LIFParameters``; those of IF neurons never leak.
+        neuron: ``LIFParameters`` or ``IFParameters``.
         surrogate: Slope used for the spikes in the backward pass.
         engine: ``"triton"``, ``"torch"`` or ``"auto"``: the environment variable
             ``SNNLIB_SCAN`` if set, else Triton for CUDA tensors it can handle
@@ -57,16 +57,17 @@ def lif_scan(
         ValueError: ``currents`` are no numbers or hold no time step, ``neuron`` is no
             set of constants, or ``engine`` is unknown.
     """
-    check_law(neuron)
-    return _scan(currents, neuron, surrogate, engine)
-
-
-def if_scan(
-    currents: Tensor, neuron: Any, surrogate: ATan | Sigmoid = ATan(), *, engine: str = "auto"
-) -> Tensor:
-    """Run IF neurons over all time steps; as :func:`lif_scan`, without the leak."""
-    check_law(neuron, leaks=False)
-    return _scan(currents, neuron, surrogate, engine)
+    check_neuron(neuron)
+    currents = checks.float_tensor("currents", currents)
+    check_surrogate(surrogate)
+    if currents.dim() == 0 or len(currents) == 0:
+        raise ValueError(
+            f"currents must be [T, ...] with T of at least 1, got {tuple(currents.shape)}"
+        )
+    chosen = choose_engine(currents, surrogate, engine)
+    if chosen == "triton" and not isinstance(surrogate, ATan):
+        raise ValueError(f"engine triton knows the ATan surrogate only, got {surrogate!r}")
+    return cast(Tensor, _Scan.apply(currents, neuron, surrogate, chosen))
 
 
 def choose_engine(currents: Tensor, surrogate: ATan | Sigmoid, engine: str = "auto") -> str:
@@ -78,19 +79,6 @@ def choose_engine(currents: Tensor, surrogate: ATan | Sigmoid, engine: str = "au
         return engine
     fits = currents.is_cuda and currents.dtype in _TRITON_TYPES and isinstance(surrogate, ATan)
     return "triton" if fits and importlib.util.find_spec("triton") is not None else "torch"
-
-
-def _scan(currents: Tensor, neuron: Any, surrogate: ATan | Sigmoid, engine: str) -> Tensor:
-    currents = checks.float_tensor("currents", currents)
-    check_surrogate(surrogate)
-    if currents.dim() == 0 or len(currents) == 0:
-        raise ValueError(
-            f"currents must be [T, ...] with T of at least 1, got {tuple(currents.shape)}"
-        )
-    chosen = choose_engine(currents, surrogate, engine)
-    if chosen == "triton" and not isinstance(surrogate, ATan):
-        raise ValueError(f"engine triton knows the ATan surrogate only, got {surrogate!r}")
-    return cast(Tensor, _Scan.apply(currents, neuron, surrogate, chosen))
 
 
 class _Scan(torch.autograd.Function):

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snnlib import checks
-from snnlib.neuron_constants import check_law
+from snnlib.neurons import check_neuron
 from snnlib.surrogate import ATan, Sigmoid, check_surrogate
 
 
@@ -37,7 +37,7 @@ def steady_rate(
 ) -> Tensor:
     """Count the spikes of LIF neurons that see the same current at every step.
 
-    Rate and gradient equal ``firing_rate(lif_scan(current.expand(n_steps, ...)))``, but for
+    Rate and gradient equal ``firing_rate(neuron_scan(current.expand(n_steps, ...)))``, but for
     rounding where a potential meets the threshold exactly. As there, half-precision
     currents are added up, and their spikes counted, in float32.
 
@@ -55,7 +55,7 @@ def steady_rate(
     """
     current = checks.float_tensor("current", current)
     n_steps = checks.whole_number("n_steps", n_steps, 1)
-    check_law(neuron)
+    check_neuron(neuron)
     check_surrogate(surrogate)
     precise = current.to(torch.promote_types(current.dtype, torch.float32))
     return cast(Tensor, _SteadyRate.apply(precise, n_steps, neuron, surrogate)).to(current.dtype)

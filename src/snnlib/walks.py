@@ -7,8 +7,8 @@ from spikingjelly.activation_based.neuron import BaseNode
 from torch import Tensor, nn
 
 from snnlib.known_layers import runs_itself, surrogate_of
-from snnlib.neurons import LIFParameters, parameters_of, simulate_if, simulate_lif
-from snnlib.scan import if_scan, lif_scan
+from snnlib.neurons import parameters_of, simulate
+from snnlib.scan import neuron_scan
 
 RunNeurons = Callable[[Any, Tensor], Tensor]
 
@@ -51,17 +51,14 @@ def run_by_scan(layer: Any, currents: Tensor) -> Tensor:
     if runs_itself(layer):
         return _from_rest(layer, currents)
     neuron, surrogate = parameters_of(layer), surrogate_of(layer)
-    scan = lif_scan if isinstance(neuron, LIFParameters) else if_scan
-    return scan(currents, neuron, surrogate)
+    return neuron_scan(currents, neuron, surrogate)
 
 
 def _run_by_torch(layer: Any, currents: Tensor) -> Tensor:
     if runs_itself(layer):
         return _from_rest(layer, currents)
     neuron, surrogate = parameters_of(layer), surrogate_of(layer)
-    if isinstance(neuron, LIFParameters):
-        return simulate_lif(currents, neuron, surrogate).spikes
-    return simulate_if(currents, neuron, surrogate).spikes
+    return simulate(currents, neuron, surrogate).spikes
 
 
 def _from_rest(layer: Any, currents: Tensor) -> Tensor:
