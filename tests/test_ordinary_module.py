@@ -23,7 +23,6 @@ from snnlib.ff_post import PostNetwork
 from snnlib.ff_presets import FF_PRESETS
 from snnlib.ff_rules import RULES
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
-from snnlib.neurons import IF, LIF
 from snnlib.presets import PRESETS
 from snnlib.readout import rate_mse
 from snnlib.training import train_epoch
@@ -36,21 +35,16 @@ def forward_forward(name):
     return RULES[config.rule].build(config, torch.Generator().manual_seed(0))
 
 
-def own_network():
-    return nn.Sequential(nn.Flatten(2), nn.Linear(784, 20), LIF(), nn.Linear(20, 10), IF())
-
-
 NETWORKS = {
     "fc": FullyConnectedSNN,
     "csnn": partial(ConvSNN, 2),
     "csnn that adds up": partial(ConvSNN, 2, last_fires=False),
     "small-conv": SmallConvSNN,
     "ordinary": lambda: OrdinaryNetwork(ConvSNN(2)),
-    "LIF and IF": own_network,
     **{name: partial(forward_forward, name) for name in SMALL if name not in ("peer", "every")},
     "post": lambda: PostNetwork(replace(FF_PRESETS["ff-1"], widths=(784, 20, 10), n_steps=4)),
 }
-IN_TIME = {"fc", "csnn", "csnn that adds up", "small-conv", "LIF and IF"}
+IN_TIME = {"fc", "csnn", "csnn that adds up", "small-conv"}
 
 
 class Ask:
@@ -348,7 +342,7 @@ def test_a_call_may_be_checkpointed_or_given_other_weights(name, used, ask):
     assert any(p.grad is not None for p in others.values())
 
 
-@pytest.mark.parametrize("name", ["fc", "csnn", "LIF and IF", "poisson"])
+@pytest.mark.parametrize("name", ["fc", "csnn", "poisson"])
 def test_calls_without_a_backward_pass_keep_no_more_than_the_last(name):
     network, ask = NETWORKS[name](), Ask(name)
 
