@@ -27,6 +27,8 @@ def main() -> None:
     parser.add_argument("--json", help="where to write the figures of both networks")
     parser.add_argument("--keep", action="store_true", help=f"write {bench_path().name} too")
     options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {options.rounds}")
     targets = places(options.json, options.keep)
     parts = []
     with tempfile.TemporaryDirectory() as folder:

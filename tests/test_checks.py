@@ -1,5 +1,6 @@
 """What is exact is accepted, what is lossy or ambiguous is refused by name."""
 
+import math
 import warnings
 from dataclasses import dataclass
 from fractions import Fraction
@@ -103,6 +104,26 @@ def test_what_is_no_finite_number_or_must_be_rounded_is_refused_by_name(value):
 def test_a_number_out_of_range_is_told_the_range(bounds, allowed):
     with pytest.raises(ValueError, match=rf"^x must be a finite number {allowed}, got 5$"):
         number("x", 5, **bounds)
+
+
+FLOAT32_MAX = torch.finfo(torch.float32).max
+
+
+def test_a_number_is_finite_in_float32_too():
+    for value in (FLOAT32_MAX, -FLOAT32_MAX):
+        assert number("tau", value) == value
+    for value in (math.nextafter(FLOAT32_MAX, math.inf), 1e300, -1e300, 10**400):
+        with pytest.raises(
+            ValueError, match=r"^tau must be a finite .*; float32 ends at 3\.4e\+38"
+        ):
+            number("tau", value)
+
+
+def test_a_count_has_no_more_than_64_bits():
+    assert whole_number("n", 2**63 - 1, least=1) == 2**63 - 1
+    assert whole_number("seed", -(2**70)) == -(2**70)  # no count
+    with pytest.raises(ValueError, match=rf"^n must be .* at least 1, got {2**63}; 64 bits end"):
+        whole_number("n", 2**63, least=1)
 
 
 @pytest.mark.parametrize("value", [True, np.True_, torch.tensor(True)])

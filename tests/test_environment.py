@@ -161,3 +161,10 @@ def test_the_doctor_sees_a_file_that_takes_the_place_of_a_package(name, tmp_path
     assert done.returncode == 1
     assert f"WRONG {name}: {own} is imported in its place, rename that file" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("rounds", ["0", "-1"])
+def test_a_bench_of_no_rounds_is_refused_before_it_measures(rounds, capsys):
+    assert main(["bench", "--rounds", rounds]) == 1
+    message = f"snnlib: rounds must be a whole number of at least 1, got {rounds}\n"
+    assert capsys.readouterr().err == message

@@ -449,6 +449,10 @@ def test_a_shifted_image_keeps_its_ink_and_moves_by_whole_pixels():
     assert torch.equal(shift_images(images, 0), images)
     with pytest.raises(ValueError, match="n_pixels"):
         shift_images(images, -1)
+    for far in (9, 10**12):
+        with pytest.raises(ValueError, match=f"n_pixels must be less than 9, .*, got {far}"):
+            shift_images(images, far)
+    assert shift_images(images, 8).shape == images.shape
 
 
 def test_black_enters_where_a_shifted_image_left():
@@ -482,8 +486,10 @@ def test_an_image_is_left_alone_if_no_warp_is_asked_for():
     assert warp_images(images, 0, 0) is images
     tiny = warp_images(images, 1e-4, 1e-6, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(tiny, images, atol=1e-3)
-    with pytest.raises(ValueError, match="degrees"):
-        warp_images(images, -1, 0)
+    for degrees in (-1, 180.1, 1e300):
+        with pytest.raises(ValueError, match=r"degrees must be a finite number in \[0, 180\], got"):
+            warp_images(images, degrees, 0)
+    assert warp_images(images, 180, 0).shape == images.shape
     with pytest.raises(ValueError, match="zoom"):
         warp_images(images, 0, 1.0)
 

@@ -62,7 +62,9 @@ def test_train_save_load_gives_the_recorded_predictions(name, tmp_path):
     assert measure(network, found, TEST).n_correct == record.result.n_correct
     for images in (TEST.images.numpy(), TEST.images.double()):
         assert torch.equal(predict_stored(network, found, images), predicted)
-    with pytest.raises(ValueError, match="Forward-Forward, whose weights are not kept here"):
+    with pytest.raises(
+        ValueError, match="Forward-Forward, whose weights are not kept here; load_stored reads"
+    ):
         keep_weights(tmp_path / "mine.safetensors", ledger=tmp_path / "ledger.jsonl")
 
 

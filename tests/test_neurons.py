@@ -79,6 +79,7 @@ def test_impossible_constants_and_empty_input_are_refused():
     [
         ({"tau": "2"}, r"tau must be a finite number greater than 1, got '2'"),
         ({"tau": math.inf}, "tau must be a finite number greater than 1, got inf"),
+        ({"tau": 1e300}, r"tau must be .* greater than 1, got 1e\+300; float32 ends at"),
         ({"v_threshold": math.nan}, "v_threshold must be a finite number, got nan"),
         ({"v_reset": -math.inf}, "v_reset must be a finite number, got -inf"),
         ({"decay_input": "no"}, "decay_input must be True or False, got 'no'"),

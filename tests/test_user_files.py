@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from test_ff_experiments import TINY, TOY_ROW, toy_images
 
 from snnlib import data
+from snnlib.bench_results import read_bench
 from snnlib.checkpoints import load_checkpoint, load_weights, save_checkpoint, save_weights
 from snnlib.cli import main
 from snnlib.data import load_mnist
@@ -23,7 +24,7 @@ from snnlib.places import check_apart, check_writable, named_path, older_name, w
 from snnlib.presets import PRESETS
 from snnlib.records import append_record, ledger_path, read_ledger
 from snnlib.run_record import RunRecord
-from snnlib.stored_weights import keep_weights
+from snnlib.stored_weights import keep_weights, load_stored
 from snnlib.training import Epoch, EpochMetrics, tensorboard_writer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -375,10 +376,42 @@ def test_an_empty_file_may_be_used(tmp_path):
 
 
 def test_a_name_too_long_for_the_disk_is_refused_before_the_training(tmp_path):
-    for place in (tmp_path / ("w" * 250), tmp_path / ("f" * 300) / "w"):
-        with pytest.raises(ValueError, match="weights must name a place that can be written to"):
+    # 250 bytes are a name, but leave no room for the one under which it is begun.
+    longest, said = tmp_path / ("w" * 250), "weights must name a place that can be written to"
+    for place in (longest, tmp_path / ("f" * 300) / "w", "d/" * 3000 + "w"):
+        too_long = "weights must be the name of a file.* longer than the system allows"
+        with pytest.raises(ValueError, match=said if place == longest else too_long):
             run_experiment(FC, weights=place, **IMAGES)
     assert state_of(tmp_path) == {}
+
+
+@pytest.mark.parametrize("name", ["f" * 256, "\u00e9" * 128, "a/" * 3000])
+def test_a_name_longer_than_the_system_allows_is_refused_by_whoever_reads_it(name, capsys):
+    for read, argument in ((load_weights, "path"), (read_ledger, "path"), (read_bench, "path")):
+        with pytest.raises(ValueError, match=f"{argument} must be the name of a file, got "):
+            read(f"{name}z")
+    with pytest.raises(ValueError, match="root must be the name of a folder, got "):
+        load_mnist(train=False, root=name)
+    for flag in ("--out-dir", "--ledger", "--data-dir", "-resume", "--tensorboard"):
+        assert main(["train", "fc", *QUICK, flag, f"{name}z"]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"snnlib: {flag} must be the name of a ")
+        assert said.endswith("; it is longer than the system allows\n")
+    assert named_path("root", "f" * 255) == Path("f" * 255)
+
+
+def test_a_home_folder_of_nobody_is_no_folder_here(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "fc", *QUICK, "--out-dir", "~nobody-of-that-name/runs"]
+    assert main(words) == 1
+    cure = "there is no such home folder; what is so called here is ./~nobody-of-that-name/runs"
+    said = capsys.readouterr().err
+    told = "--out-dir must be the name of a folder, got '~nobody-of-that-name/runs'"
+    assert said == f"snnlib: {told}; {cure}\n"
+    with pytest.raises(ValueError, match="weights must be the name of a file, got '~nobody-"):
+        run_experiment(FC, weights="~nobody-of-that-name", **IMAGES)
+    assert list(tmp_path.iterdir()) == []
+    assert named_path("root", "./~nobody-of-that-name") == Path("~nobody-of-that-name")
 
 
 def test_a_device_is_no_place_for_a_file():
@@ -601,3 +634,104 @@ def test_a_folder_that_is_only_read_is_enough_for_images_and_not_for_weights(tmp
 
 def test_the_packaged_ledger_is_a_ledger():
     check_writable("--ledger", ledger_path())
+
+
+def test_an_address_of_a_place_elsewhere_is_no_folder_of_that_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for flag in ("--out-dir", "--ledger", "--data-dir", "-resume"):
+        assert main(["train", "fc", *QUICK, flag, "s3://bucket/runs"]) == 1
+        said = capsys.readouterr().err
+        assert f"{flag} must be the name of a" in said
+        assert "'s3://bucket/runs'; only places on this machine" in said
+    with pytest.raises(ValueError, match=r"checkpoint must be .*got 'https://host/fc.ckpt'"):
+        run_experiment(FC, checkpoint="https://host/fc.ckpt", **IMAGES)
+    with pytest.raises(ValueError, match="root must be"):
+        load_mnist(train=False, root="gs://bucket")
+    assert list(tmp_path.iterdir()) == []
+    assert named_path("root", "C://runs", folder=True) == Path("C://runs")  # a drive of Windows
+
+
+def test_a_store_that_tensorboard_does_not_reach_is_refused_before_training(tmp_path, capsys):
+    words = ["train", "fc", *QUICK, "--out-dir", str(tmp_path), "--tensorboard", "nosuch://place"]
+    assert main(words) == 1
+    told = capsys.readouterr()
+    assert "log_dir must be a store that TensorBoard can write to, got 'nosuch://place'" in told.err
+    assert "epoch 1" not in told.out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [5, None, True, [], b""])
+def test_a_folder_for_tensorboard_that_is_no_path_is_refused_by_name(value):
+    with pytest.raises(ValueError, match="log_dir must be the name of a folder, got"):
+        tensorboard_writer(value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of other systems are UTF-8")
+def test_a_name_that_is_no_utf_8_is_refused_before_training_or_works(tmp_path):
+    place = os.fsencode(tmp_path) + b"/caf\xe9"
+    words = ["train", "fc", *QUICK, "--out-dir", place]
+    command = [sys.executable, "-m", "snnlib"]
+    done = subprocess.run([*command, *words], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "--out-dir must be a place whose name is UTF-8" in done.stderr
+    assert "epoch 1" not in done.stdout
+    with pytest.raises(ValueError, match="weights must be a place whose name is UTF-8"):
+        run_experiment(FC, weights=place + b".safetensors", **IMAGES)
+    with pytest.raises(ValueError, match="log_dir must be a place whose name is UTF-8"):
+        tensorboard_writer(place)
+    with pytest.raises(ValueError, match="root must be the name of a folder"):
+        load_mnist(train=False, root="\ud800")  # not even bytes
+    assert list(tmp_path.iterdir()) == []
+    words = [*words[:-1], str(tmp_path / "runs"), "--ledger", place + b".jsonl"]
+    done = subprocess.run([*command, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("caf\\udce9.jsonl")
+    assert len(read_ledger(place + b".jsonl")) == 1
+
+
+def test_a_link_that_leads_to_itself_is_refused_before_training(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).symlink_to(tmp_path / ("b" if name == "a" else "a"))
+    before = state_of(tmp_path)
+    with pytest.raises(ValueError, match="--ledger must name a place that can be written to"):
+        check_writable("--ledger", tmp_path / "a")
+    assert state_of(tmp_path) == before
+
+
+def test_stored_weights_are_looked_for_where_every_other_path_leads(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    record = run_experiment(FC, weights=tmp_path / "runs" / "mine.safetensors", **IMAGES)
+    append_record(record, tmp_path / "runs" / "ledger.jsonl")
+    append_record(record, tmp_path / "other.jsonl")
+    for folder in ("~/runs", os.fsencode(tmp_path / "runs"), tmp_path / "runs"):
+        assert load_stored("mine", folder=folder)[1] == record
+        assert load_stored("mine", folder=folder, ledger="~/other.jsonl")[1] == record
+    for folder in ("", 5, tmp_path / "empty", "s3://bucket"):
+        with pytest.raises(ValueError, match="folder must be"):
+            load_stored("mine", folder=folder)
+    for ledger in ("", 5, tmp_path):
+        with pytest.raises(ValueError, match="ledger must be"):
+            load_stored("mine", folder="~/runs", ledger=ledger)
+
+
+def test_a_folder_is_neither_a_ledger_nor_figures(tmp_path):
+    for read in (read_ledger, read_bench):
+        with pytest.raises(ValueError, match="path must be"):
+            read(tmp_path)
+
+
+def test_weights_are_kept_where_every_other_path_leads(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    record = run_experiment(FC, weights=tmp_path / "mine.safetensors", **IMAGES)
+    append_record(record, tmp_path / "runs.jsonl")
+    places = dict(ledger="~/runs.jsonl", test_images=IMAGES["test_images"])
+    for folder in ("", 5, "s3://bucket", "~nobody-of-that-name"):
+        with pytest.raises(ValueError, match="folder must be the name of a folder, got"):
+            keep_weights("~/mine.safetensors", folder=folder, **places)
+    for name in ("home", "bytes"):
+        folder = f"~/{name}" if name == "home" else os.fsencode(tmp_path / name)
+        path, _ = keep_weights(os.fsencode(tmp_path / "mine.safetensors"), folder=folder, **places)
+        assert path == tmp_path / name / f"{record.preset}.safetensors"
+        assert path.is_file()

@@ -22,21 +22,23 @@ def shift_images(
 
     Args:
         images: ``[N, 1, H, W]``; a tensor or NumPy array of floating point numbers.
-        n_pixels: Largest shift; every whole number of pixels is equally likely.
+        n_pixels: Largest shift, less than H and W; every whole number is equally likely.
         generator: Source of randomness; on the CPU, or on the device of ``images``.
 
     Returns:
         Shifted images in the shape of ``images``.
 
     Raises:
-        ValueError: ``n_pixels`` is no whole number of at least 0, or ``images`` have
-            another shape or hold whole numbers.
+        ValueError: ``n_pixels`` is no whole number of at least 0, or would move an image
+            out of sight, or ``images`` have another shape or hold whole numbers.
     """
     n_pixels = whole_number("n_pixels", n_pixels, least=0)
     images = _checked(images, generator)
     if n_pixels == 0:
         return images
     n_images, _, height, width = images.shape
+    if n_pixels >= min(height, width):
+        refuse("n_pixels", f"less than {min(height, width)}, the side of an image", n_pixels)
     at = images.device if generator is None else generator.device
     start = torch.randint(2 * n_pixels + 1, (2, n_images, 1), generator=generator, device=at)
     down, right = start.to(images.device)
@@ -58,7 +60,7 @@ def warp_images(
 
     Args:
         images: ``[N, 1, H, W]``, grey values in [0, 1]; a tensor or NumPy array.
-        degrees: Largest turn, to either side.
+        degrees: Largest turn, to either side, up to 180.
         zoom: Largest stretch of width and of height, and largest slant: 0.1 is a tenth.
         generator: Source of randomness; on the CPU, or on the device of ``images``.
 
@@ -66,10 +68,10 @@ def warp_images(
         Warped images in the shape of ``images``; the same ones if nothing is asked for.
 
     Raises:
-        ValueError: ``degrees`` is negative, ``zoom`` outside [0, 1), or ``images`` have
+        ValueError: ``degrees`` is outside [0, 180], ``zoom`` outside [0, 1), or ``images`` have
             another shape or hold whole numbers.
     """
-    degrees = number("degrees", degrees, least=0)
+    degrees = number("degrees", degrees, least=0, most=180)
     zoom = number("zoom", zoom, least=0, below=1)
     images = _checked(images, generator)
     if degrees == 0 and zoom == 0:

@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from snnlib.checks import refuse
 from snnlib.places import Kind, named_path
 
 
@@ -80,6 +81,8 @@ def read_bench(path: str | os.PathLike[str] | None = None) -> Bench:
         ValueError: The file is missing or damaged; the sentence names file and field.
     """
     target = bench_path() if path is None else named_path("path", path)
+    if target.is_dir():
+        refuse("path", "the name of a file", target)
     if not target.exists():
         raise ValueError(f"there is no {target.name}: 'snnlib bench --keep' measures and writes it")
     try:

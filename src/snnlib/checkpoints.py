@@ -21,6 +21,7 @@ from snnlib.places import (
     Address,
     Kind,
     check_apart,
+    check_readable_name,
     check_writable,
     named_path,
     older_name,
@@ -61,6 +62,7 @@ def check_run_files(
     check_apart({"checkpoint": state, "the older weights": olds[1]})
     for name, kind, path in ((first, CHECKPOINT, state), (second, WEIGHTS, kept)):
         if path is not None:
+            check_readable_name(name, path)
             check_writable(name, path, kind)
             if path.exists() and not _is_same(path, source):
                 check_writable(name, older_name(path), kind)
@@ -109,6 +111,7 @@ def load_checkpoint(path: Address) -> dict[str, Any]:
     source = named_path("path", path)
     if not source.is_file():
         raise FileNotFoundError(f"no checkpoint at {source}")
+    check_readable_name("path", source)
     return _read_checkpoint(source)
 
 
@@ -254,6 +257,7 @@ def load_weights(path: Address) -> tuple[dict[str, Tensor], str]:
     source = named_path("path", path)
     if not source.is_file():
         raise FileNotFoundError(f"no weights at {source}")
+    check_readable_name("path", source)
     try:
         with safe_open(source, framework="pt") as stored:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+FLOAT32_MAX = 3.4028234663852886e38  # what is larger is infinite in float32
 
 
 def refuse(name: str, allowed: str, value: object, cure: str = "") -> NoReturn:
@@ -46,13 +47,11 @@ def whole_number(
     """``value`` as an ``int`` from ``least`` to ``most``; floats and booleans are refused."""
     plain = _plain(value)
     fits = isinstance(plain, Integral) and not isinstance(plain, bool)
-    if fits and _within(plain, least, most):
+    is_long = fits and least is not None and most is None and plain >= 2**63  # type: ignore
+    if fits and not is_long and _within(plain, least, most):
         return int(plain)  # type: ignore[call-overload]
-    if least is not None and most is not None:
-        bounds = f" in {least}..{most}"
-    else:
-        bounds = f" of at least {least}" if most is None else f" of at most {most}"
-    refuse(name, "a whole number" + ("" if least is None and most is None else bounds), value)
+    bounds = f" in {least}..{most}" if None not in (least, most) else _bounds(least, most)
+    refuse(name, f"a whole number{bounds}", value, "64 bits end at 2**63" if is_long else "")
 
 
 def number(
@@ -64,16 +63,18 @@ def number(
     above: float | None = None,
     below: float | None = None,
 ) -> float:
-    """``value`` as a finite ``float`` between the bounds; ``above`` and ``below`` are exclusive."""
+    """``value`` as a ``float``, finite in float32 too; ``above`` and ``below`` are exclusive."""
     plain = _plain(value)
     try:
         fits = isinstance(plain, Real) and not isinstance(plain, bool) and float(plain) == plain
-        fits = fits and math.isfinite(float(plain))  # type: ignore[arg-type]
+        fits = fits and abs(float(plain)) <= FLOAT32_MAX  # type: ignore[arg-type]
     except OverflowError:
         fits = False
     if fits and _within(plain, least, most) and _within(plain, above, below, strict=True):
         return float(plain)  # type: ignore[arg-type]
-    refuse(name, "a finite number" + _bounds(least, most, above, below), value)
+    is_long = isinstance(plain, Real) and FLOAT32_MAX < abs(plain) < math.inf  # type: ignore
+    cure = "float32 ends at 3.4e+38" if is_long else ""
+    refuse(name, "a finite number" + _bounds(least, most, above, below), value, cure)
 
 
 def yes_or_no(name: str, value: object) -> bool:
@@ -101,8 +102,7 @@ def instance(name: str, value: object, *kinds: type[T]) -> T:
     """``value``, which must be of one of these classes."""
     if isinstance(value, kinds):
         return value
-    told_kinds = [kind.__name__.replace("NoneType", "None") for kind in kinds]
-    refuse(name, " or ".join(told_kinds), value)
+    refuse(name, " or ".join(kind.__name__.replace("NoneType", "None") for kind in kinds), value)
 
 
 def keep_exact(config: Any, ranges: Mapping[str, Mapping[str, Any]]) -> None:
@@ -307,7 +307,7 @@ def _within(value: Any, low: Any, high: Any, strict: bool = False) -> bool:
 
 
 def _bounds(
-    least: float | None, most: float | None, above: float | None, below: float | None
+    least: float | None, most: float | None, above: float | None = None, below: float | None = None
 ) -> str:
     low = least if above is None else above
     high = most if below is None else below

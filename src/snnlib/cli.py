@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import snnlib
+from snnlib.checks import whole_number
 from snnlib.claims import CLAIMS
 from snnlib.flags import make_parser, name_places, with_flags
 from snnlib.places import real_path
@@ -45,6 +46,8 @@ def main(words: Sequence[str] | None = None) -> int:
         logging.basicConfig(format="%(message)s")
         logging.getLogger("snnlib").setLevel(logging.INFO)
         warnings.formatwarning = _format_warning
+    if words is None and hasattr(sys.stdout, "reconfigure"):  # a name may hold any byte
+        sys.stdout.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if words is None else list(words)
     options = make_parser().parse_args(words)
     try:
@@ -168,6 +171,7 @@ def bench(options: argparse.Namespace, words: Sequence[str]) -> int:
     script = Path(snnlib.__file__).parents[2] / "bench" / "run.py"
     if not script.exists():
         raise ValueError(f"the benchmarks live in a source checkout; there is no {script}")
+    whole_number("rounds", options.rounds, least=1)
     given = ["--rounds", str(options.rounds), *(["--keep"] if options.keep else [])]
     given += ["--json", options.json] if options.json is not None else []
     return subprocess.run([sys.executable, str(script), *given, *options.words]).returncode
@@ -225,7 +229,9 @@ def _telling_what_is_left(checkpoint: Path) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         reason = str(error).strip() or "no reason given"
-        if not isinstance(error, MemoryError) and not re.search("allocate|out of memory", reason):
+        if not isinstance(error, MemoryError) and not re.search(
+            "allocate|out of memory|overflowed with sizes", reason
+        ):
             raise
         cure = "a smaller -b, or fewer steps with -T, is the usual cure"
         reason = reason.splitlines()[0].rstrip(".")
@@ -287,7 +293,7 @@ def _reporter(config: Any, log_dir: str | None) -> Any:
     """An ``on_epoch_end`` that prints a line, and feeds TensorBoard if asked for."""
     from snnlib.training import Epoch, tensorboard_writer
 
-    write = tensorboard_writer(log_dir) if log_dir else None
+    write = tensorboard_writer(log_dir) if log_dir and _speaks() else None
 
     def report(epoch: Epoch) -> None:
         texts = [f"epoch {epoch.number}/{getattr(config, 'n_epochs', '?')}"]

@@ -117,8 +117,10 @@ def _check_shape(images: Tensor) -> None:
         return
     cures: dict[tuple[int, ...], str] = {(28, 28): "images[:, None] adds the axis of channels"}
     cures |= dict.fromkeys([(28,), (784,), (28, 28, 1)], "images.reshape(-1, 1, 28, 28) is")
-    if len(rest) == 3 and rest[1:] == (28, 28):
+    if rest[1:] == (28, 28):
         cures[rest] = "make them grey, say with images.mean(1, keepdims=True)"
+    if rest[2:] in {(2,), (3,), (4,)}:  # the colours come last
+        cures[rest] = "make them grey, say with images.mean(3)[:, None], of 28 by 28 pixels"
     refuse("images", "[N, 1, 28, 28]", images, cures.get(rest, "resize them to 28 by 28 pixels"))
 
 
@@ -144,10 +146,8 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         n = len(self.images)
-        if self.generator is None:
-            order = torch.arange(n)
-        else:
-            order = torch.randperm(n, generator=self.generator)
+        drawn = self.generator
+        order = torch.arange(n) if drawn is None else torch.randperm(n, generator=drawn)
         order = order.to(self.images.labels.device)
         for number in range(len(self)):
             chosen = order[number * self.batch_size : (number + 1) * self.batch_size]

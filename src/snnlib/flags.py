@@ -10,7 +10,7 @@ import snnlib
 from snnlib.checks import yes_or_no
 from snnlib.claims import CLAIMS
 from snnlib.ff_presets import FF_PRESETS
-from snnlib.places import check_writable, named_path
+from snnlib.places import check_readable_name, check_writable, is_store, named_path
 from snnlib.presets import CHOICES, PRESETS
 
 # Setting, spellings (those of the posts among them), type, help.
@@ -158,8 +158,10 @@ def name_places(options: argparse.Namespace) -> None:
     """Put the home folder for ``~`` in every path, and refuse what names no such place."""
     for option, flag, is_folder in _PLACES:
         value = getattr(options, option, None)
-        if isinstance(value, str) and "://" not in value:  # TensorBoard knows such stores
+        knows_stores = option == "tensorboard" and is_store(value)
+        if isinstance(value, str) and not knows_stores:
             place = named_path(flag, value, folder=is_folder)
             setattr(options, option, os.fspath(place))
             if option == "tensorboard":
+                check_readable_name(flag, place)
                 check_writable(flag, place / "events.out.tfevents")

@@ -6,7 +6,9 @@ that we did not write is neither replaced nor added to: it is refused in one
 sentence, before anything is computed. An empty file holds nothing and may be used.
 """
 
+import errno
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping
@@ -30,17 +32,72 @@ def named_path(name: str, value: object, *, folder: bool = False) -> Path:
     """The file, or the folder, that a text, bytes or a path names; ``~`` is the home folder.
 
     Raises:
-        ValueError: ``value`` is no path, is empty, or ends like a folder where a file
-            is asked for.
+        ValueError: ``value`` is no path, is empty, is the address of a place elsewhere, as
+            ``s3://bucket``, or in the home of nobody, as ``~nobody``, has a name longer
+            than the system allows, or ends like a folder where a file is asked for.
     """
     allowed = f"the name of a {'folder' if folder else 'file'}"
     if not isinstance(value, str | bytes | os.PathLike):
         refuse(name, allowed, value)
     text = os.path.expanduser(os.fsdecode(value))
+    if is_store(text):
+        refuse(name, allowed, value, "only places on this machine can be written to and read")
     ends = tuple(end for end in (os.sep, os.altsep) if end)
-    if not text.strip() or "\0" in text or (text.endswith(ends) and not folder):
+    if not text.strip() or "\0" in text or not _is_encodable(text):
         refuse(name, allowed, value)
+    if text.endswith(ends) and not folder:
+        refuse(name, allowed, value)
+    if text.startswith("~"):
+        cure = f"there is no such home folder; what is so called here is ./{text}"
+        refuse(name, allowed, value, cure)
+    if _is_too_long(Path(text)):
+        refuse(name, allowed, value, "it is longer than the system allows")
     return Path(text)
+
+
+def is_store(place: object) -> bool:
+    """Whether a text is the address of a place elsewhere; a drive of Windows is none.
+
+    >>> is_store("s3://bucket/runs"), is_store("C://runs"), is_store("runs")
+    (True, False, False)
+    """
+    return isinstance(place, str) and re.match(r"[A-Za-z][\w+.-]+://", place) is not None
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        return bool(os.fsencode(text))
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_too_long(path: Path) -> bool:
+    """Whether a part has more than 255 bytes, on Windows characters, or the whole too many."""
+    if any(len(part if os.name == "nt" else os.fsencode(part)) > 255 for part in path.parts):
+        return True
+    try:
+        path.lstat()
+    except OSError as error:  # that it is not there is none of our business
+        return error.errno == errno.ENAMETOOLONG
+    return False
+
+
+def check_readable_name(name: str, path: Path) -> None:
+    """Refuse bytes that are no UTF-8 in a path: safetensors, torch and TensorBoard cannot read it.
+
+    Raises:
+        ValueError: The place, links followed, has such a name.
+    """
+    place = str(real_path(path))
+    if not _is_utf8(place):
+        refuse(name, "a place whose name is UTF-8", place, "rename the folder or the file")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        return bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def real_path(path: Path) -> Path:
@@ -78,8 +135,8 @@ def check_writable(name: str, file: Path, kind: Kind | None = None) -> None:
             if not target.is_file() or _is_protected(target):  # a folder, a device
                 raise PermissionError(target)
             target.open("r+b").close()
-        elif file.is_symlink() and not target.parent.is_dir():  # say a disk that is not there
-            raise FileNotFoundError(target.parent)
+        elif target.is_symlink() or (file.is_symlink() and not target.parent.is_dir()):
+            raise FileNotFoundError(target)  # a circle of links, or say a disk that is not there
         _try_beside(target)
     except OSError as error:
         raise ValueError(f"{name} must name a place that can be written to, got {file}") from error

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snnlib.checks import refuse
 from snnlib.places import Kind, named_path, refuse_other_file
 from snnlib.run_record import PROTOCOLS, SCHEMA_VERSION, Result, RunRecord
 
@@ -114,6 +115,8 @@ def read_ledger(path: str | os.PathLike[str] | None = None) -> list[RunRecord]:
     target = ledger_path() if path is None else named_path("path", path)
     if not target.exists():
         return []
+    if target.is_dir():
+        refuse("path", "a file, a ledger", target)
     records = []
     for number, line in enumerate(target.read_bytes().split(b"\n"), start=1):
         if not line.strip():

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from snnlib.checks import keep_exact, one_of, whole_number
+from snnlib.checks import keep_exact, one_of, refuse, whole_number
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "network": ("fc", "csnn", "small-conv"),
@@ -42,13 +42,18 @@ RANGES: dict[str, dict[str, Any]] = {
     "momentum": {"least": 0, "below": 1},
     "max_grad_norm": {"above": 0},
     "weight_std": {"above": 0},
-    "shift_pixels": {"least": 0},
-    "rotate_degrees": {"least": 0},
+    "shift_pixels": {"least": 0, "most": 27},
+    "rotate_degrees": {"least": 0, "most": 180},
     "zoom": {"least": 0, "below": 1},
     "anytime_steps": {"least": 1},
     "limit": {"least": 12, "most": 60_000},
     "test_limit": {"least": 1, "most": 10_000},
     "seed": {"least": 0, "most": 2**62},
+}
+# Far beyond every use; what is above would need years, or sizes that overflow.
+CEILINGS: dict[str, int] = {
+    **dict.fromkeys(("n_steps", "early_steps", "anytime_steps"), 1_000_000),
+    **dict.fromkeys(("channels", "hidden", "dense", "widths"), 1_000_000),
 }
 
 
@@ -57,6 +62,10 @@ def keep_settings(
 ) -> None:
     """Store all settings as Python's own values; refuse those of another type or range by name."""
     keep_exact(config, ranges)
+    for name, most in CEILINGS.items():
+        given = getattr(config, name, None) or ()
+        if max(given if isinstance(given, tuple) else (given,), default=0) > most:
+            refuse(name, f"at most {most}", given)
     for name, allowed in choices.items():
         one_of(name, getattr(config, name), allowed)
 
@@ -102,8 +111,8 @@ class ExperimentConfig:
         should be. ``rule="last_step"`` takes the gradient from the last step alone.
 
     Raises:
-        ValueError: A setting is of another type, outside its range (see ``RANGES`` and
-            ``CHOICES``), or does not go with another one.
+        ValueError: A setting is of another type, outside its range (see ``RANGES``, ``CEILINGS``
+            and ``CHOICES``), or does not go with another one.
     """
 
     name: str

@@ -201,7 +201,8 @@ def keep_weights(
     record = _record(record_id or named, ledger)
     if _is_forward_forward(record):
         raise ValueError(
-            f"record {record.id} is of Forward-Forward, whose weights are not kept here"
+            f"record {record.id} is of Forward-Forward, whose weights are not kept here; "
+            "load_stored reads them where they are, given folder= and ledger="
         )
     place = weights_folder() if folder is None else named_path("folder", folder, folder=True)
     target = place / f"{record.preset}.safetensors"
@@ -224,8 +225,8 @@ def keep_weights(
 def _record(record_id: str, ledger: Address | None) -> RunRecord:
     if not record_id:
         raise ValueError("the file names no record; say which one with record_id")
-    if ledger is not None and not Path(ledger).is_file():
-        raise ValueError(f"ledger must be a file that is there, got {os.fspath(ledger)}")
+    if ledger is not None and not named_path("ledger", ledger).is_file():
+        checks.refuse("ledger", "a file that is there", ledger)
     known = {record.id: record for record in read_ledger(ledger)}
     if record_id not in known and ledger is None:
         raise ValueError(

@@ -8,21 +8,19 @@ knows about encoders, time steps or engines:
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from snnlib.checks import number as checked_number
-from snnlib.checks import whole_number
+from snnlib.checks import refuse, whole_number
 from snnlib.divergence import DivergenceCheck, check_finite_network
 from snnlib.metrics import Epoch, EpochMetrics, History
-from snnlib.places import Address, check_writable, named_path
+from snnlib.places import Address, check_readable_name, check_writable, is_store, named_path
 from snnlib.readout import evaluation_mode, predict
 
 __all__ = [
@@ -237,20 +235,26 @@ def tensorboard_writer(log_dir: Address) -> Callable[[Epoch], None]:
 
     Tags are ``training/loss``, ``training/accuracy``, ``test/accuracy`` and so on.
     Look at them with ``tensorboard --logdir LOG_DIR``. The folder is made with the
-    first epoch; files are only added to it.
+    first epoch; files are only added to it. A store that TensorBoard reaches by itself,
+    as ``s3://bucket``, is opened at once, to see whether it can be.
 
     Raises:
-        ValueError: ``log_dir`` is no folder that can be written to.
+        ValueError: ``log_dir`` is no folder, or no store, that can be written to.
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    place = os.fspath(log_dir)
-    if "://" not in place:  # a store that TensorBoard reaches by itself
-        place = str(named_path("log_dir", log_dir, folder=True))
-        check_writable("log_dir", Path(place) / "events.out.tfevents")
     writers: list[SummaryWriter] = []
-    if "://" in place:  # only TensorBoard knows whether it can: ask it before the training
-        writers = [SummaryWriter(place)]
+    if is_store(log_dir):
+        place = str(log_dir)
+        try:
+            writers.append(SummaryWriter(place))
+        except Exception as error:  # each store has its own
+            refuse("log_dir", "a store that TensorBoard can write to", place, str(error))
+    else:
+        folder = named_path("log_dir", log_dir, folder=True)
+        check_readable_name("log_dir", folder)
+        check_writable("log_dir", folder / "events.out.tfevents")
+        place = str(folder)
 
     def write(epoch: Epoch) -> None:
         writer = writers[0] if writers else SummaryWriter(place)
