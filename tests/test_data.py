@@ -147,7 +147,8 @@ TWO = torch.tensor([0, 1])
         (BLANK[:, 0], TWO, "x", r"images must be \[N, 1, 28, 28\].*images\[:, None\]"),
         (BLANK.expand(-1, 3, -1, -1), TWO, "x", "images must be .*make them grey"),
         (torch.zeros(2, 1, 32, 32), TWO, "x", "images must be .*resize"),
-        (torch.zeros(2, 32, 32, 3), TWO, "x", "images must be .*make them grey.*28 by 28"),
+        (torch.zeros(2, 3, 32, 32), TWO, "x", "images must be .*make them grey.*and 28 by 28"),
+        (torch.zeros(2, 32, 32, 3), TWO, "x", "images must be .*make them grey.*and 28 by 28"),
         (BLANK.tolist(), TWO, "x", "images must be a torch tensor or a NumPy array"),
         (BLANK, TWO.float(), "x", "labels must be whole numbers"),
         (BLANK, TWO == 1, "x", "labels must be whole numbers"),
@@ -203,7 +204,9 @@ def test_a_set_can_be_indexed_and_given_to_a_data_loader_of_torch():
         ((3, 28, 28, 1), "images.reshape"),
         ((3, 28, 28), "images[:, None]"),
         ((3, 3, 28, 28), "images.mean(1, keepdims=True)"),
-        ((3, 28, 28, 3), "images.mean(3)[:, None]"),
+        ((3, 4, 28, 28), "images[:, :3].mean(1, keepdims=True)"),
+        ((3, 28, 28, 3), "images[..., :3].mean(3)[:, None]"),
+        ((3, 28, 28, 4), "images[..., :3].mean(3)[:, None]"),
     ],
 )
 def test_the_cure_for_pictures_of_another_shape_cures_them(shape, cure):
@@ -215,7 +218,8 @@ def test_the_cure_for_pictures_of_another_shape_cures_them(shape, cure):
         "images.reshape": lambda: images.reshape(-1, 1, 28, 28),
         "images[:, None]": lambda: images[:, None],
         "images.mean(1, keepdims=True)": lambda: images.mean(1, keepdims=True),
-        "images.mean(3)[:, None]": lambda: images.mean(3)[:, None],
+        "images[:, :3].mean(1, keepdims=True)": lambda: images[:, :3].mean(1, keepdims=True),
+        "images[..., :3].mean(3)[:, None]": lambda: images[..., :3].mean(3)[:, None],
     }[cure]()
     assert len(ImageSet(cured, np.zeros(len(cured), int), "own")) == len(cured)
 

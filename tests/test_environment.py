@@ -2,6 +2,7 @@
 
 import os
 import platform
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -164,7 +165,12 @@ def test_the_doctor_sees_a_file_that_takes_the_place_of_a_package(name, tmp_path
 
 
 @pytest.mark.parametrize("rounds", ["0", "-1"])
-def test_a_bench_of_no_rounds_is_refused_before_it_measures(rounds, capsys):
+def test_a_bench_of_no_rounds_is_refused_before_it_measures(rounds, capsys, monkeypatch):
     assert main(["bench", "--rounds", rounds]) == 1
     message = f"snnlib: rounds must be a whole number of at least 1, got {rounds}\n"
     assert capsys.readouterr().err == message
+    monkeypatch.setattr(sys, "argv", ["run.py", "--rounds", rounds])
+    script = Path(environment.__file__).parents[2] / "bench" / "run.py"
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(script), run_name="__main__")
+    assert f"--rounds must be at least 1, got {rounds}" in capsys.readouterr().err

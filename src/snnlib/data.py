@@ -117,10 +117,11 @@ def _check_shape(images: Tensor) -> None:
         return
     cures: dict[tuple[int, ...], str] = {(28, 28): "images[:, None] adds the axis of channels"}
     cures |= dict.fromkeys([(28,), (784,), (28, 28, 1)], "images.reshape(-1, 1, 28, 28) is")
-    if rest[1:] == (28, 28):
-        cures[rest] = "make them grey, say with images.mean(1, keepdims=True)"
-    if rest[2:] in {(2,), (3,), (4,)}:  # the colours come last
-        cures[rest] = "make them grey, say with images.mean(3)[:, None], of 28 by 28 pixels"
+    if rest[1:] == (28, 28) or (len(rest) == 3 and rest[0] in (3, 4)):  # of four, one is alpha
+        part = "images[:, :3]" if rest[0] == 4 else "images"
+        cures[rest] = f"make them grey, say with {part}.mean(1, keepdims=True), and 28 by 28"
+    elif rest[2:] in {(3,), (4,)}:
+        cures[rest] = "make them grey, say with images[..., :3].mean(3)[:, None], and 28 by 28"
     refuse("images", "[N, 1, 28, 28]", images, cures.get(rest, "resize them to 28 by 28 pixels"))
 
 
@@ -145,8 +146,7 @@ class Batches:
         return full + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        n = len(self.images)
-        drawn = self.generator
+        n, drawn = len(self.images), self.generator
         order = torch.arange(n) if drawn is None else torch.randperm(n, generator=drawn)
         order = order.to(self.images.labels.device)
         for number in range(len(self)):
