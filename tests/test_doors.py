@@ -10,12 +10,12 @@ from snnlib.anytime import energy_pj, fan_out, read_anytime
 from snnlib.engines import Noise, make_network, make_respond
 from snnlib.events import poisson_linear_lif, poisson_spikes
 from snnlib.ff_conv import LocalLinear
+from snnlib.ff_goodness import forward_forward_loss
 from snnlib.forward_forward import (
     ForwardForwardLayer,
     ForwardForwardNetwork,
     classify_by_goodness,
     classify_by_rate,
-    forward_forward_loss,
     label_goodness,
     train_layers,
 )

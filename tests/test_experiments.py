@@ -195,6 +195,16 @@ def test_a_checkpoint_of_other_settings_is_refused_and_kept(run, tmp_path, other
     assert path.read_bytes() == before
 
 
+def test_a_checkpoint_of_a_run_on_other_images_is_refused_and_kept(run, tmp_path):
+    path = tmp_path / "run.ckpt"
+    run(replace(FC, epochs=1), checkpoint=path)
+    before = path.read_bytes()
+    fewer = load_mnist(train=True, limit=100)
+    with pytest.raises(ValueError, match=r"was made with training_images=\[.*this run has .*\[100"):
+        run(FC, checkpoint=path, resume=path, training_images=fewer)
+    assert path.read_bytes() == before
+
+
 def test_an_earlier_checkpoint_is_moved_aside_by_a_run_from_scratch(run, tmp_path):
     path = tmp_path / "run.ckpt"
     run(replace(FC, epochs=2), checkpoint=path)

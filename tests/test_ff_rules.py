@@ -16,7 +16,7 @@ from snnlib.ff_goodness import (
     normalise_length,
     peer_spread,
 )
-from snnlib.ff_labels import with_every_label
+from snnlib.ff_labels import overlay_labels, with_every_label
 from snnlib.ff_layers import GREY_LEVEL, PoissonLayer
 from snnlib.ff_pairs import Lesson, measure_and_loss, wrong_labels
 from snnlib.ff_presets import (
@@ -29,12 +29,7 @@ from snnlib.ff_presets import (
 )
 from snnlib.ff_rules import RULES
 from snnlib.ff_training import count_correct, prepare_ff, train_ff
-from snnlib.forward_forward import (
-    first_layer_goodness,
-    label_goodness,
-    learn_from,
-    overlay_labels,
-)
+from snnlib.forward_forward import first_layer_goodness, label_goodness, learn_from
 from snnlib.memory import counting_remembered
 from snnlib.neurons import LIFParameters, simulate
 from snnlib.readout import firing_rate

@@ -6,8 +6,14 @@ from itertools import pairwise
 import pytest
 import torch
 
-from snnlib.ff_goodness import every_label_loss
-from snnlib.ff_labels import with_every_label
+from snnlib.ff_goodness import every_label_loss, forward_forward_loss, goodness, normalise_length
+from snnlib.ff_labels import (
+    draw_likely_wrong_labels,
+    draw_wrong_labels,
+    overlay_labels,
+    overlay_neutral,
+    with_every_label,
+)
 from snnlib.ff_post import PostNetwork, overlay_labels_in_column, post_loss
 from snnlib.ff_presets import PostConfig
 from snnlib.forward_forward import (
@@ -15,16 +21,9 @@ from snnlib.forward_forward import (
     ForwardForwardNetwork,
     classify_by_goodness,
     classify_by_rate,
-    draw_likely_wrong_labels,
-    draw_wrong_labels,
     every_label_rate,
     first_layer_goodness,
-    forward_forward_loss,
-    goodness,
     label_goodness,
-    normalise_length,
-    overlay_labels,
-    overlay_neutral,
     train_layers,
 )
 from snnlib.memory import counting_remembered

@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from snnlib.anytime import read_anytime
+from snnlib.data import ImageSet
+from snnlib.encoding import poisson_encode
 from snnlib.engines import Noise, choose_engine, make_respond
+from snnlib.ff_goodness import forward_forward_loss
 from snnlib.ff_labels import with_every_label
 from snnlib.ff_layers import PoissonLayer
 from snnlib.ff_post import PostNetwork
@@ -23,7 +26,6 @@ from snnlib.forward_forward import (
     ForwardForwardLayer,
     ForwardForwardNetwork,
     every_label_rate,
-    forward_forward_loss,
     train_layers,
 )
 from snnlib.fused import conv_snn_rate
@@ -423,4 +425,82 @@ def test_neurons_of_spikingjelly_in_a_forward_forward_layer_start_each_time_from
     optimizer = torch.optim.Adam(network.parameters(), 0.01)
     assert len(train_layers(network, [(images(), images())] * 3, loss, optimizer)) == 2
     with pytest.raises(ValueError, match="fire must have step_mode='m'"):
-        ForwardForwardLayer(784, 20, 10, neuron.LIFNode())
+        ForwardForwardLayer(784, 20, 10, neuron.LIFNode())(images())
+
+
+# --- what a look at a network is made of
+
+
+def looks(network):
+    return lambda batches, loss=rate_mse: evaluate(
+        network, lambda shown: rate(network, shown), batches, loss
+    )
+
+
+def test_labels_of_another_shape_are_refused_and_not_stretched() -> None:
+    look = looks(FullyConnectedSNN())
+    for labels in (LABELS[:, None], torch.eye(10)[LABELS], LABELS.float()):
+        with pytest.raises(ValueError, match=r"labels must be class numbers \[N\]"):
+            look([(images(), labels)])
+
+
+def test_one_pair_or_a_set_in_the_place_of_batches_is_refused() -> None:
+    look = looks(FullyConnectedSNN())
+    for given in ((images(), LABELS), ImageSet(images(), LABELS, "toy")):
+        with pytest.raises(ValueError, match=r"batches must be pairs .*make_loader"):
+            look(given)
+
+
+def test_a_loss_of_many_numbers_is_refused() -> None:
+    look = looks(FullyConnectedSNN())
+    with pytest.raises(ValueError, match=r"loss must return one number, got shape \[2\]"):
+        look([(images(), LABELS)], lambda rates, labels: rates.sum(1))
+
+
+def test_an_answer_that_is_no_tensor_is_refused() -> None:
+    network = FullyConnectedSNN()
+    with pytest.raises(ValueError, match=r"respond\(images\) must be"):
+        evaluate(network, lambda shown: shown.numpy(), [(images(), LABELS)], rate_mse)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_dark_pixels_in_half_precision_fire_as_often_as_they_should(dtype: torch.dtype) -> None:
+    dark = torch.full((100_000,), 1 / 255).to(dtype)
+    dice = torch.Generator().manual_seed(0)
+    spikes = poisson_encode(dark, 10, generator=dice).double()
+    deviation = (dark[0].double() * (1 - dark[0].double()) / spikes.numel()).sqrt()
+    assert (spikes.mean() - dark[0].double()).abs() < 4 * deviation
+
+
+def spiking_layer() -> ForwardForwardLayer:
+    return ForwardForwardLayer(784, 20, 5, neuron.LIFNode(step_mode="m"))
+
+
+def test_a_forward_forward_network_of_spikingjelly_neurons_can_be_copied_after_a_look() -> None:
+    network = ForwardForwardNetwork([spiking_layer()])
+    network(images())
+    assert torch.equal(copy.deepcopy(network)(images())[0], network(images())[0])
+
+
+def test_neurons_set_to_single_steps_later_are_refused_by_a_forward_forward_layer() -> None:
+    network = ForwardForwardNetwork([spiking_layer()])
+    functional.set_step_mode(network, "s")
+    with pytest.raises(ValueError, match="fire must have step_mode='m'"):
+        network(images())
+
+
+def test_the_one_layer_that_learns_must_be_there() -> None:
+    network = ForwardForwardNetwork([spiking_layer()])
+    optimizer = torch.optim.SGD(network.parameters(), 0.1)
+    for only in (-1, 1):
+        with pytest.raises(ValueError, match=r"only must be a whole number in 0\.\.0"):
+            train_layers(
+                network, [(images(), images())], forward_forward_loss, optimizer, only=only
+            )
+
+
+def test_inputs_of_another_width_are_refused_with_the_width_wanted() -> None:
+    network = ForwardForwardNetwork([spiking_layer()])
+    for given in (images()[:, 0], images().expand(5, 2, 1, 28, 28)):
+        with pytest.raises(ValueError, match=r"inputs must be .*784"):
+            network(given)

@@ -26,6 +26,7 @@ from snnlib.records import (
     save_checkpoint,
     save_weights,
 )
+from snnlib.reproduction import summary
 
 
 def result(n_correct=9289, n_images=10_000, epoch=2):
@@ -310,3 +311,10 @@ def test_a_record_with_tuples_among_its_settings_is_read_back_as_it_was(tmp_path
     written = record(settings={"hidden": (20, 20)}, extra={"sizes": [(1, 2)]})
     append_record(written, tmp_path / "mine.jsonl")
     assert read_ledger(tmp_path / "mine.jsonl") == [written]
+
+
+def test_a_record_that_was_written_twice_counts_once_and_one_seed_run_twice_is_told():
+    one, two = record(id="a"), record(id="b", seed=1)
+    assert summary([one, one]) == summary([one])
+    assert "2 seeds" in summary([one, two, two])
+    assert "2 runs of 1 seed," in summary([one, record(id="c")])

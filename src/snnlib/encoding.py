@@ -32,8 +32,10 @@ def poisson_encode(
     n_steps = whole_number("n_steps", n_steps, least=1)
     images = grey_tensor("images", images)
     instance("generator", generator, torch.Generator, type(None))
+    # Half precision knows too few numbers near 0: dark pixels would fire too often.
+    precision = torch.promote_types(images.dtype, torch.float32)
     draws = torch.rand(
-        (n_steps, *images.shape), generator=generator, dtype=images.dtype, device=images.device
+        (n_steps, *images.shape), generator=generator, dtype=precision, device=images.device
     )
     return (draws < images).to(images.dtype)
 

@@ -27,6 +27,7 @@ from snnlib.data import ImageSet
 from snnlib.distributed import Group
 from snnlib.environment import has_bfloat16_instructions, stamp
 from snnlib.intervals import accuracy_interval
+from snnlib.own_images import told
 from snnlib.presets import PRESETS, ExperimentConfig
 from snnlib.records import Result, RunRecord
 from snnlib.training import Epoch, EpochMetrics, History, evaluate, fit
@@ -95,7 +96,7 @@ def run_experiment(
     with group.all_or_none():
         checkpoint, weights, resume = check_run_files(checkpoint, weights, resume)
         run = prepare_run(config, training_images, test_images, progress, group)
-        state = None if resume is None else _read_state(config, resume)
+        state = None if resume is None else _read_state(run, resume)
     _restore(run, group.from_leader(state))
     _warn_of_slow_precision(run)
     if checkpoint is not None:
@@ -151,6 +152,7 @@ def _select(run: Run, epoch: Epoch) -> None:
 def _state(run: Run) -> dict[str, Any]:
     return {
         "settings": asdict(run.config),
+        "images": _images(run),
         "network": run.network.state_dict(),
         "selected": run.selected,
         "optimizer": run.optimizer.state_dict(),
@@ -159,9 +161,17 @@ def _state(run: Run) -> dict[str, Any]:
     }
 
 
-def _read_state(config: ExperimentConfig, path: str | Path) -> dict[str, Any]:
-    state = load_checkpoint(path)
+def _images(run: Run) -> dict[str, Any]:
+    validation = None if run.validation is None else run.validation.images
+    training, test = run.training.batches.images, run.test.images
+    return told(training_images=training, validation_images=validation, test_images=test)
+
+
+def _read_state(run: Run, path: str | Path) -> dict[str, Any]:
+    config, state = run.config, load_checkpoint(path)
     _check_settings(config, state.get("settings", {}), path)
+    images = _images(run)
+    refuse_other_settings(path, state.get("images", images), images, ())
     if len(state["history"]) > config.epochs:
         raise ValueError(
             f"epochs must be at least the {len(state['history'])} that {path} holds, "

@@ -34,7 +34,7 @@ from snnlib.ff_training import (
 )
 from snnlib.intervals import accuracy_interval
 from snnlib.metrics import Epoch, EpochMetrics, History
-from snnlib.own_images import fitting
+from snnlib.own_images import fitting, told
 from snnlib.records import Result, RunRecord
 
 __all__ = ["FF_PRESETS", "FFConfig", "PostConfig", "run_ff", "run_ff_experiment", "run_post"]
@@ -67,11 +67,12 @@ def run_ff(
     training, validation, test = load_sets(config, training_images, test_images)
     sample = training.subset(torch.arange(min(1000, len(training))))
     run, history = prepare_ff(config, len(training)), History()
+    images = told(training_images=training, validation_images=validation, test_images=test)
     if resume is not None:
-        history = _load(run, resume)
+        history = _load(run, resume, images)
     if checkpoint is not None:
         move_aside(checkpoint, resume)
-        save_checkpoint(checkpoint, _state(run, history))
+        save_checkpoint(checkpoint, _state(run, history, images))
 
     def watch(network: nn.Module, losses: list[float], seconds: float) -> None:
         loss, first_way = sum(losses) / len(losses), next(iter(count_correct(run, sample).values()))
@@ -81,7 +82,7 @@ def run_ff(
         checked = EpochMetrics(loss, hits, len(validation), time.perf_counter() - begin)
         history.epochs.append(Epoch(len(history) + 1, learnt, {"validation": checked}))
         if checkpoint is not None:
-            save_checkpoint(checkpoint, _state(run, history))
+            save_checkpoint(checkpoint, _state(run, history, images))
         if on_epoch_end is not None:
             on_epoch_end(history.epochs[-1])
 
@@ -97,17 +98,20 @@ def _on_device(config: Any, kind: type[Any]) -> Any:
     return replace(instance("config", config, kind), device=environment.pick_device(config.device))
 
 
-def _state(run: FFRun, history: History) -> dict[str, Any]:
-    return {"settings": asdict(run.config), "run": state_of(run), "history": history.to_dict()}
+def _state(run: FFRun, history: History, images: dict[str, Any]) -> dict[str, Any]:
+    settings = asdict(run.config)
+    seen = history.to_dict()
+    return {"settings": settings, "images": images, "run": state_of(run), "history": seen}
 
 
-def _load(run: FFRun, path: Address) -> History:
-    """Go on where a checkpoint of the same settings was; only the device may differ."""
+def _load(run: FFRun, path: Address, images: dict[str, Any]) -> History:
+    """Go on where a checkpoint of the same settings and images was; the device may differ."""
     state = load_checkpoint(path)
     wanted = asdict(run.config)
     # A setting that did not exist when it was made had its default value.
     stored = {**asdict(FFConfig("-", "-")), **state.get("settings", {})}
     refuse_other_settings(path, stored, wanted, {"device", "question"})
+    refuse_other_settings(path, state.get("images", images), images, ())
     load_state(run, state["run"])
     return History.from_dict(state["history"])
 

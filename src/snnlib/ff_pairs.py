@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snnlib.encoding import poisson_encode
-from snnlib.ff_goodness import every_label_loss, peer_spread
+from snnlib.ff_goodness import every_label_loss, forward_forward_loss, goodness, peer_spread
 from snnlib.ff_labels import (
     draw_likely_wrong_labels,
     draw_wrong_labels,
@@ -25,8 +25,6 @@ from snnlib.forward_forward import (
     ForwardForwardNetwork,
     every_label_rate,
     first_layer_goodness,
-    forward_forward_loss,
-    goodness,
     label_goodness,
     learn_from,
 )

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from snnlib.data import ImageSet
 from snnlib.divergence import DivergenceCheck, check_finite_network
 from snnlib.encoding import poisson_encode
+from snnlib.ff_goodness import goodness
 from snnlib.ff_kernels import poisson_rates
+from snnlib.ff_labels import draw_wrong_labels, overlay_labels
 from snnlib.ff_layers import neuron_of
 from snnlib.ff_presets import PostConfig
-from snnlib.forward_forward import draw_wrong_labels, goodness, overlay_labels
 from snnlib.known_layers import is_plain_linear
 from snnlib.readout import firing_rate, predict
 from snnlib.scan import neuron_scan

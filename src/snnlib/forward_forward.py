@@ -19,40 +19,17 @@ from torch import Tensor, nn
 from snnlib import checks
 from snnlib.divergence import DivergenceCheck
 from snnlib.ff_goodness import (
-    forward_forward_loss,
     goodness,
     inputs_for,
     normalise_length,
     pictures_for,
 )
 from snnlib.ff_labels import (
-    draw_likely_wrong_labels,
-    draw_wrong_labels,
     overlay_labels,
-    overlay_neutral,
     with_every_label,
 )
 from snnlib.known_layers import is_plain_linear
 from snnlib.readout import firing_rate, predict
-
-__all__ = [
-    "ForwardForwardLayer",
-    "ForwardForwardNetwork",
-    "classify_by_goodness",
-    "classify_by_rate",
-    "draw_likely_wrong_labels",
-    "draw_wrong_labels",
-    "every_label_rate",
-    "first_layer_goodness",
-    "forward_forward_loss",
-    "goodness",
-    "label_goodness",
-    "learn_from",
-    "normalise_length",
-    "overlay_labels",
-    "overlay_neutral",
-    "train_layers",
-]
 
 Pair = tuple[Tensor, Tensor]  # positive and negative inputs, equally many
 
@@ -84,8 +61,6 @@ class ForwardForwardLayer(nn.Module):
         out_features = checks.whole_number("out_features", out_features, 1)
         self.linear = nn.Linear(in_features, out_features)
         self.n_steps = checks.whole_number("n_steps", n_steps, 1)
-        if getattr(fire, "step_mode", "m") != "m":
-            raise ValueError(f"fire must have step_mode='m', all steps in one call, got {fire}")
         self.fire = fire
         self.steady = steady
         self.steady_is_for = fire, self.n_steps
@@ -99,6 +74,11 @@ class ForwardForwardLayer(nn.Module):
         """The current with its gradient downwards: normalised inputs times the weights."""
         if inputs.dim() != 3:
             inputs = inputs.flatten(1)
+        if (width := getattr(self.linear, "in_features", None)) not in (None, inputs.shape[-1]):
+            raise ValueError(
+                f"inputs must be [N, ...] of {width} numbers each, or [T, N, {width}], "
+                f"got {list(inputs.shape)}"
+            )
         return cast(Tensor, self.linear(normalise_length(inputs, self.length)))
 
     def scale_of(self, inputs: Tensor) -> Tensor:
@@ -114,9 +94,17 @@ class ForwardForwardLayer(nn.Module):
         return self._spikes(current)
 
     def _spikes(self, current: Tensor) -> Tensor:
-        if isinstance(self.fire, nn.Module):
-            reset_net(self.fire)
-        return self.fire(current)
+        """From rest, and no potential is left behind, which no copy could be made of."""
+        if not isinstance(self.fire, nn.Module):
+            return self.fire(current)
+        if getattr(self.fire, "step_mode", "m") != "m":
+            raise ValueError(
+                f"fire must have step_mode='m', all steps in one call, got {self.fire}"
+            )
+        reset_net(self.fire)
+        spikes = cast(Tensor, self.fire(current))
+        reset_net(self.fire)
+        return spikes
 
     def rate(self, inputs: Tensor) -> Tensor:
         """Rates ``[N, K]``, by the fast way where there is one."""
@@ -200,6 +188,8 @@ def train_layers(
         FloatingPointError: A gradient, a parameter or a running statistic is not finite.
         ValueError: ``pairs`` is empty, or holds inputs that are not finite or do not match.
     """
+    if only is not None:
+        only = checks.whole_number("only", only, 0, len(network.layers) - 1)
     history: list[Tensor] = []
     check = DivergenceCheck(network, optimizer)
     for good, bad in pairs:

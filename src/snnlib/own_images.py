@@ -1,11 +1,17 @@
 """Images that a caller brings to a run, refused before anything is computed if they do not fit."""
 
 from dataclasses import replace
+from typing import Any
 
 from snnlib.checks import label_tensor, refuse
 from snnlib.data import ImageSet, balanced_indices
 
 N_CLASSES = 10
+
+
+def told(**sets: ImageSet | None) -> dict[str, list[Any] | None]:
+    """Number and source of the images of a run, which its checkpoint keeps."""
+    return {name: None if s is None else [len(s), s.source] for name, s in sets.items()}
 
 
 def fitting(

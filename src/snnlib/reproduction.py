@@ -172,16 +172,26 @@ def _ours(claim: Claim, records: Sequence[RunRecord], protocol: str) -> str:
 
 
 def summary(records: Sequence[RunRecord]) -> str:
-    """Mean test accuracy over seeds with its spread, or the one with its interval."""
+    """Mean test accuracy over seeds with its spread, or the one with its interval.
+
+    A record that was written twice counts once.
+    """
     if not records:
         return "-"
+    records = list({record.id: record for record in records}.values())
     if len(records) == 1:
         return str(records[0].result)
     percents = [100 * record.result.accuracy for record in records]
     return (
         f"{statistics.mean(percents):.2f}% (sd {statistics.stdev(percents):.2f}, "
-        f"{len(percents)} seeds, {records[0].n_test} images each)"
+        f"{_seeds(records)}, {records[0].n_test} images each)"
     )
+
+
+def _seeds(records: Sequence[RunRecord]) -> str:
+    seeds = len({record.seed for record in records})
+    told = "1 seed" if seeds == 1 else f"{seeds} seeds"
+    return told if seeds == len(records) else f"{len(records)} runs of {told}"
 
 
 def claims_as_markdown(records: Sequence[RunRecord]) -> str:

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snnlib.checks import instance, refuse, whole_number
 from snnlib.checks import number as checked_number
-from snnlib.checks import refuse, whole_number
+from snnlib.data import ImageSet
 from snnlib.divergence import DivergenceCheck, check_finite_network
 from snnlib.metrics import Epoch, EpochMetrics, History
 from snnlib.places import Address, check_readable_name, check_writable, is_store, named_path
@@ -58,12 +59,43 @@ class _Tally:
 
     def metrics(self) -> EpochMetrics:
         if not self.sizes:
-            raise ValueError("batches must hold at least one batch, got none")
+            raise ValueError(
+                "batches must hold at least one batch, got none (an iterator lasts for one pass)"
+            )
         n_images = sum(self.sizes)
         losses = torch.stack(self.losses).cpu().double()
         loss = (losses @ torch.tensor(self.sizes, dtype=torch.float64)).item() / n_images
         n_correct = int(torch.stack(self.hits).sum())
         return EpochMetrics(loss, n_correct, n_images, time.perf_counter() - self.start)
+
+
+def _pairs(batches: ImageBatches) -> ImageBatches:
+    """Refuse one pair, or a set of images, in the place of batches of them."""
+    one_pair = isinstance(batches, tuple) and bool(batches) and isinstance(batches[0], Tensor)
+    if one_pair or isinstance(batches, ImageSet):
+        kind = "one pair of tensors" if one_pair else "an ImageSet"
+        raise ValueError(
+            f"batches must be pairs (images, labels), one per batch, got {kind}; "
+            "snnlib.data.make_loader cuts a set into batches"
+        )
+    return batches
+
+
+def _checked_rate(rate: object, labels: object) -> Tensor:
+    """One label per answer: another shape would be stretched, and hits miscounted."""
+    rate, labels = instance("respond(images)", rate, Tensor), instance("labels", labels, Tensor)
+    if rate.dim() != 2 or labels.shape != rate.shape[:1] or labels.is_floating_point():
+        raise ValueError(
+            "labels must be class numbers [N] for the rates [N, K] of respond(images), got "
+            f"{labels.dtype} {list(labels.shape)} for {list(rate.shape)}"
+        )
+    return rate
+
+
+def _checked_loss(value: Tensor) -> Tensor:
+    if instance("loss(rates, labels)", value, Tensor).dim():
+        raise ValueError(f"loss must return one number, got shape {list(value.shape)}")
+    return value
 
 
 def train_epoch(
@@ -101,8 +133,9 @@ def train_epoch(
     Raises:
         FloatingPointError: A gradient, a parameter, a running statistic or the mean loss
             is not finite. A step on such gradients is not taken.
-        ValueError: ``batches`` is empty, ``optimizer`` has no weight of ``network`` or wants
-            a closure, or ``scheduler`` wants to be told a loss.
+        ValueError: ``batches`` is empty or holds no pairs, ``labels`` are no class numbers
+            ``[N]``, ``loss`` returns no single number, ``optimizer`` has no weight of
+            ``network`` or wants a closure, or ``scheduler`` wants to be told a loss.
     """
     if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
         raise ValueError(
@@ -115,10 +148,10 @@ def train_epoch(
     network.train()
     tally = _Tally()
     check = DivergenceCheck(network, optimizer, stage)
-    for images, labels in batches:
+    for images, labels in _pairs(batches):
         with autocast or nullcontext():
-            rate = respond(images)
-        value = loss(rate.float(), labels)
+            rate = _checked_rate(respond(images), labels)
+        value = _checked_loss(loss(rate.float(), labels))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         if after_backward is not None:
@@ -149,14 +182,14 @@ def evaluate(
     The network is in evaluation mode meanwhile; each layer returns to the mode it had.
 
     Raises:
-        ValueError: ``batches`` is empty, or ``network`` holds NaN or infinity.
+        ValueError: ``network`` holds NaN or infinity, or as in :func:`train_epoch`.
     """
     check_finite_network(network)
     tally = _Tally()
     with evaluation_mode(network):
-        for images, labels in batches:
-            rate = respond(images).float()
-            tally.add(loss(rate, labels), rate, labels)
+        for images, labels in _pairs(batches):
+            rate = _checked_rate(respond(images), labels).float()
+            tally.add(_checked_loss(loss(rate, labels)), rate, labels)
     return tally.metrics()
 
 
