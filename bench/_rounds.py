@@ -25,8 +25,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 
-from snnlib.bench_results import FIGURES
-from snnlib.places import check_writable, named_path, write_whole
+from snnlib.checks.files import check_writable, named_path, write_whole
+from snnlib.records.bench_results import FIGURES
 
 Step = Callable[[], object]
 PACKAGES = ("torch", "spikingjelly", "snntorch", "norse", "sinabs", "numba", "numpy")

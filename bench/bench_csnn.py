@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from snnlib.data import load_mnist
 from snnlib.encoding import constant_encode
-from snnlib.fused import conv_snn_rate
+from snnlib.fast.fused import conv_snn_rate
 from snnlib.networks import ConvSNN
 
 N_STEPS = 4

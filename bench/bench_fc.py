@@ -19,7 +19,7 @@ from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import Tensor, nn
 
 from snnlib.data import load_mnist
-from snnlib.events import poisson_linear_lif
+from snnlib.fast.events import poisson_linear_lif
 from snnlib.neurons import LIFParameters
 
 Rate = Callable[[Tensor], Tensor]

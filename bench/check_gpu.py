@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snnlib.fast.scan import choose_engine, neuron_scan
 from snnlib.neurons import IFParameters, LIFParameters, simulate
-from snnlib.scan import choose_engine, neuron_scan
 from snnlib.surrogate import ATan
 
 

@@ -15,8 +15,8 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from snnlib.bench_results import FIGURES, bench_from, bench_path
-from snnlib.places import check_writable, named_path, write_whole
+from snnlib.checks.files import check_writable, named_path, write_whole
+from snnlib.records.bench_results import FIGURES, bench_from, bench_path
 
 SCRIPTS = ("bench_fc.py", "bench_csnn.py")
 

@@ -13,24 +13,24 @@ from torch import Tensor, nn
 from snnlib import (
     augment,
     bptt,
-    claims,
     data,
     encoding,
-    ff_goodness,
-    ff_labels,
-    ff_settings,
     intervals,
     metrics,
     neurons,
     plotting,
     readout,
-    reproduction,
-    run_record,
-    settings,
     surrogate,
     theory,
     training,
 )
+from snnlib.forward_forward import goodness as ff_goodness
+from snnlib.forward_forward import labels as ff_labels
+from snnlib.records import record as run_record
+from snnlib.records import reproduction
+from snnlib.settings import claims
+from snnlib.settings import experiment as settings
+from snnlib.settings import ff_experiment as ff_settings
 
 MODULES = [
     *(augment, bptt, claims, data, encoding, ff_goodness, ff_labels, ff_settings, intervals),
@@ -129,7 +129,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         dict(grad_rate=torch.ones(3, 3)),
         {"grad_rate": (FINITE, FLOAT32)},
     ),
-    "claims.Claim": (
+    "settings.claims.Claim": (
         lambda **k: claims.Claim("x", "x", ("fc",), **k),
         dict(post=1, test_accuracy=92.5, training_accuracy=93.5),
         {},
@@ -170,76 +170,80 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         dict(images=GREYS * 3 - 1, n_steps=3),
         {"images": (PICTURES, FINITE)},
     ),
-    "ff_goodness.goodness": (ff_goodness.goodness, dict(rate=RATES), {"rate": ()}),
-    "ff_goodness.class_goodness": (
+    "forward_forward.goodness.goodness": (ff_goodness.goodness, dict(rate=RATES), {"rate": ()}),
+    "forward_forward.goodness.class_goodness": (
         ff_goodness.class_goodness,
         dict(rate=RATES, n_classes=3),
         {"rate": ()},
     ),
-    "ff_goodness.peer_spread": (ff_goodness.peer_spread, dict(rate=RATES), {"rate": ()}),
-    "ff_goodness.forward_forward_loss": (
+    "forward_forward.goodness.peer_spread": (
+        ff_goodness.peer_spread,
+        dict(rate=RATES),
+        {"rate": ()},
+    ),
+    "forward_forward.goodness.forward_forward_loss": (
         ff_goodness.forward_forward_loss,
         dict(g_pos=RATES[0], g_neg=RATES[1], theta=0.5, scale=2.0),
         {"g_pos": (), "g_neg": ()},
     ),
-    "ff_goodness.inputs_for": (
+    "forward_forward.goodness.inputs_for": (
         ff_goodness.inputs_for,
         dict(name="inputs", network=nn.Linear(2, 1), inputs=RATES),
         {"inputs": (FINITE,)},
     ),
-    "ff_goodness.pictures_for": (
+    "forward_forward.goodness.pictures_for": (
         ff_goodness.pictures_for,
         dict(network=nn.Linear(2, 1), images=GREYS),
         {"images": (PICTURES, FINITE)},
     ),
-    "ff_goodness.every_label_loss": (
+    "forward_forward.goodness.every_label_loss": (
         ff_goodness.every_label_loss,
         dict(g=RATES, labels=CLASSES, scale=2.0),
         {"g": (), "labels": (LABELS,)},
     ),
-    "ff_goodness.normalise_length": (
+    "forward_forward.goodness.normalise_length": (
         ff_goodness.normalise_length,
         dict(inputs=RATES, length=1.5),
         {"inputs": ()},
     ),
-    "ff_labels.overlay_labels": (
+    "forward_forward.labels.overlay_labels": (
         ff_labels.overlay_labels,
         dict(images=GREYS[:2], labels=CLASSES, n_classes=3),
         {"images": (PICTURES,), "labels": (LABELS,)},
     ),
-    "ff_labels.overlay_neutral": (
+    "forward_forward.labels.overlay_neutral": (
         ff_labels.overlay_neutral,
         dict(images=GREYS, n_classes=4),
         {"images": (PICTURES,)},
     ),
-    "ff_labels.with_every_label": (
+    "forward_forward.labels.with_every_label": (
         ff_labels.with_every_label,
         dict(images=GREYS, n_classes=4),
         {"images": (PICTURES,)},
     ),
-    "ff_labels.draw_wrong_labels": (
+    "forward_forward.labels.draw_wrong_labels": (
         lambda **k: ff_labels.draw_wrong_labels(**k, generator=dice()),
         dict(labels=CLASSES, n_classes=3),
         {"labels": (LABELS,)},
     ),
-    "ff_labels.draw_likely_wrong_labels": (
+    "forward_forward.labels.draw_likely_wrong_labels": (
         lambda **k: ff_labels.draw_likely_wrong_labels(**k, generator=dice()),
         dict(scores=RATES, labels=CLASSES, sharpness=2.0),
         {"scores": (FINITE,), "labels": (LABELS,)},
     ),
-    "ff_settings.grid_shape": (ff_settings.grid_shape, dict(n_places=12), {}),
-    "ff_settings.FFConfig": (ff_config, {**SHARED, **MOVES, **FORWARD}, {}),
-    "ff_settings.FFConfig, class-wise": (
+    "settings.ff_experiment.grid_shape": (ff_settings.grid_shape, dict(n_places=12), {}),
+    "settings.ff_experiment.FFConfig": (ff_config, {**SHARED, **MOVES, **FORWARD}, {}),
+    "settings.ff_experiment.FFConfig, class-wise": (
         lambda **k: ff_config(rule="class-wise", **k),
         dict(hidden=(20,), dense=(10, 30), kernel=7),
         {},
     ),
-    "ff_settings.FFConfig, local": (
+    "settings.ff_experiment.FFConfig, local": (
         lambda **k: ff_config(rule="class-wise", hidden=(), **k),
         dict(dense=(100,), receptive_field=16),
         {},
     ),
-    "ff_settings.PostConfig": (
+    "settings.ff_experiment.PostConfig": (
         lambda **k: ff_settings.PostConfig("x", "?", **k),
         {**SHARED, **POST, "output_mse": True},
         {},
@@ -309,24 +313,24 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         {"rate": (), "labels": (LABELS,)},
     ),
     "readout.predict": (readout.predict, dict(rate=RATES), {"rate": ()}),
-    "reproduction.planned_runs": (
+    "records.reproduction.planned_runs": (
         lambda **k: reproduction.planned_runs([claims.CLAIMS["fc"]], **k),
         dict(n_seeds=2),
         {},
     ),
-    "reproduction.compare_with_claim": (
+    "records.reproduction.compare_with_claim": (
         reproduction.compare_with_claim,
         dict(share=0.75, n_images=4, claimed=0.5, n_claimed=8),
         {},
     ),
-    "run_record.Result": (
+    "records.record.Result": (
         run_record.Result,
         dict(n_correct=1, n_images=2, epoch=3, low=0.25, high=0.75),
         {},
     ),
-    "run_record.RunRecord": (record, {**COUNTS, "seed": 3, "seconds": 1.5}, {}),
-    "settings.ExperimentConfig": (config, {**SHARED, **MOVES, **EXPERIMENT}, {}),
-    "settings.ExperimentConfig.training_steps": (
+    "records.record.RunRecord": (record, {**COUNTS, "seed": 3, "seconds": 1.5}, {}),
+    "settings.experiment.ExperimentConfig": (config, {**SHARED, **MOVES, **EXPERIMENT}, {}),
+    "settings.experiment.ExperimentConfig.training_steps": (
         config(n_steps=4, early_steps=2).training_steps,
         dict(epoch=1),
         {},

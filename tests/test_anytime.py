@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
-from snnlib.anytime import Reading, energy_pj, fan_out, read_anytime, reading_of
+from snnlib.anytime import Reading, energy_pj, fan_out, read_anytime
 from snnlib.data import load_mnist, make_loader
 from snnlib.encoding import constant_encode, poisson_encode
-from snnlib.engines import Noise, choose_engine, make_network, make_respond
-from snnlib.experiments import CLAIMS, PRESETS, run_experiment
+from snnlib.experiments.bptt_run import reading_of
+from snnlib.experiments.engines import Noise, choose_engine, make_network, make_respond
+from snnlib.experiments.run import CLAIMS, PRESETS, run_experiment
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
 from snnlib.readout import firing_rate, predict
 from snnlib.training import evaluate

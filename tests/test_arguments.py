@@ -196,7 +196,7 @@ def test_whole_numbers_are_converted_and_not_computed_with(call, name):
 # Steps, plots, and a pass by hand: nothing to be differentiated.
 NO_SLOPE = (
     "bptt",
-    "ff_labels",
+    "forward_forward.labels",
     "plotting",
     "readout.predict",
     "surrogate.heaviside",

@@ -22,7 +22,7 @@ from chapter_rules import (
 from packaging.requirements import Requirement
 from percentages import ALLOWED, allowed_in, unfounded
 
-from snnlib.records import read_ledger
+from snnlib.records.ledger import read_ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"

@@ -7,6 +7,7 @@ import torch
 
 from snnlib import data
 from snnlib.data import ImageSet, load_mnist, make_loader, split_validation
+from snnlib.mnist import originals
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +71,13 @@ def test_the_number_of_batches_is_known_beforehand():
 def test_a_damaged_cache_is_noticed_and_rebuilt(tmp_path):
     name = "t10k-labels-idx1-ubyte"
     path = tmp_path / name
-    data._ensure_unpacked(path)
+    originals._ensure_unpacked(path)
     good = path.read_bytes()
     path.write_bytes(good[:-1] + b"\x07")
-    data._ensure_unpacked(path)
+    originals._ensure_unpacked(path)
     assert path.read_bytes() == good
     path.write_bytes(good[:100])  # half-written
-    data._ensure_unpacked(path)
+    originals._ensure_unpacked(path)
     assert path.read_bytes() == good
     assert [p.name for p in tmp_path.iterdir()] == [name]  # no temporary file left
 
@@ -89,9 +90,9 @@ def test_damaged_packaged_data_ask_for_a_new_installation(tmp_path, monkeypatch)
         def read_bytes(self):
             return b"no xz file"
 
-    monkeypatch.setattr(data.resources, "files", lambda package: Damaged())
+    monkeypatch.setattr(originals.resources, "files", lambda package: Damaged())
     with pytest.raises(OSError, match=r"ubyte.xz is damaged; reinstall snnlib"):
-        data._ensure_unpacked(tmp_path / next(iter(data.SHA256)))
+        originals._ensure_unpacked(tmp_path / next(iter(originals.SHA256)))
 
 
 def test_two_processes_may_unpack_at_once(tmp_path):

@@ -7,11 +7,15 @@ import pytest
 import torch
 
 from snnlib.anytime import energy_pj, fan_out, read_anytime
-from snnlib.engines import Noise, make_network, make_respond
-from snnlib.events import poisson_linear_lif, poisson_spikes
-from snnlib.ff_conv import LocalLinear
-from snnlib.ff_goodness import forward_forward_loss
-from snnlib.forward_forward import (
+from snnlib.experiments.engines import Noise, make_network, make_respond
+from snnlib.fast.events import poisson_linear_lif, poisson_spikes
+from snnlib.fast.fused import conv_snn_rate, norm_if_pool
+from snnlib.fast.scan import neuron_scan
+from snnlib.fast.sparse import spike_conv2d, spike_linear
+from snnlib.fast.steady import steady_rate
+from snnlib.forward_forward.class_wise import LocalLinear
+from snnlib.forward_forward.goodness import forward_forward_loss
+from snnlib.forward_forward.network import (
     ForwardForwardLayer,
     ForwardForwardNetwork,
     classify_by_goodness,
@@ -19,13 +23,9 @@ from snnlib.forward_forward import (
     label_goodness,
     train_layers,
 )
-from snnlib.fused import conv_snn_rate, norm_if_pool
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
 from snnlib.neurons import IFParameters, LIFParameters
-from snnlib.presets import PRESETS
-from snnlib.scan import neuron_scan
-from snnlib.sparse import spike_conv2d, spike_linear
-from snnlib.steady import steady_rate
+from snnlib.settings.presets import PRESETS
 
 SEED = torch.Generator().manual_seed(5)
 SPIKES = (torch.rand(3, 2, 1, 28, 28, generator=SEED) < 0.3).float()

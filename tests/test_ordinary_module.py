@@ -10,21 +10,20 @@ from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
-from test_ff_experiments import toy_images
-from test_ff_rules import SMALL, small
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
+from toys import SMALL, small, toy_images
 
-from snnlib import ff_training
-from snnlib.engines import Noise, make_respond
-from snnlib.ff_post import PostNetwork
-from snnlib.ff_presets import FF_PRESETS
-from snnlib.ff_rules import RULES
+from snnlib.experiments.engines import Noise, make_respond
+from snnlib.forward_forward import training as ff_training
+from snnlib.forward_forward.rules import RULES
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
-from snnlib.presets import PRESETS
+from snnlib.posts.fourth import PostNetwork
 from snnlib.readout import rate_mse
+from snnlib.settings.ff_presets import FF_PRESETS
+from snnlib.settings.presets import PRESETS
 from snnlib.training import train_epoch
 
 KINDS = (nn.Linear, nn.Conv2d)

@@ -16,27 +16,27 @@ from torch.nn.utils import prune
 from snnlib.anytime import read_anytime
 from snnlib.data import ImageSet
 from snnlib.encoding import poisson_encode
-from snnlib.engines import Noise, choose_engine, make_respond
-from snnlib.ff_goodness import forward_forward_loss
-from snnlib.ff_labels import with_every_label
-from snnlib.ff_layers import PoissonLayer
-from snnlib.ff_post import PostNetwork
-from snnlib.ff_presets import FF_PRESETS, PostConfig
-from snnlib.forward_forward import (
+from snnlib.experiments.engines import Noise, choose_engine, make_respond
+from snnlib.experiments.stored_weights import load_stored, predict_stored
+from snnlib.fast.fused import conv_snn_rate
+from snnlib.fast.known_layers import knows
+from snnlib.fast.scan import neuron_scan
+from snnlib.fast.steady import steady_rate
+from snnlib.forward_forward.goodness import forward_forward_loss
+from snnlib.forward_forward.labels import with_every_label
+from snnlib.forward_forward.layers import PoissonLayer
+from snnlib.forward_forward.network import (
     ForwardForwardLayer,
     ForwardForwardNetwork,
     every_label_rate,
     train_layers,
 )
-from snnlib.fused import conv_snn_rate
-from snnlib.known_layers import knows
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
 from snnlib.neurons import LIFParameters
-from snnlib.presets import PRESETS
+from snnlib.posts.fourth import PostNetwork
 from snnlib.readout import firing_rate, rate_mse
-from snnlib.scan import neuron_scan
-from snnlib.steady import steady_rate
-from snnlib.stored_weights import load_stored, predict_stored
+from snnlib.settings.ff_presets import FF_PRESETS, PostConfig
+from snnlib.settings.presets import PRESETS
 from snnlib.training import evaluate, train_epoch
 
 CPU = torch.device("cpu")

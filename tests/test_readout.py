@@ -11,7 +11,7 @@ from snnlib.readout import (
     rate_cross_entropy,
     rate_mse,
 )
-from snnlib.reproduction import compare_with_claim
+from snnlib.records.reproduction import compare_with_claim
 
 
 def test_rate_is_spikes_per_step():

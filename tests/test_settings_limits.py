@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from snnlib.cli import main
-from snnlib.ff_presets import FF_PRESETS
-from snnlib.ff_settings import FFConfig
-from snnlib.presets import PRESETS
-from snnlib.settings import CEILINGS
+from snnlib.cli.main import main
+from snnlib.settings.experiment import CEILINGS
+from snnlib.settings.ff_experiment import FFConfig
+from snnlib.settings.ff_presets import FF_PRESETS
+from snnlib.settings.presets import PRESETS
 
 FC, POST = PRESETS["fc"], FF_PRESETS["ff-1"]
 FF = next(config for config in FF_PRESETS.values() if isinstance(config, FFConfig))

@@ -6,16 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from snnlib.metrics import Epoch, EpochMetrics, History
 from snnlib.readout import accuracy_interval, rate_mse
-from snnlib.training import (
-    Epoch,
-    EpochMetrics,
-    History,
-    evaluate,
-    fit,
-    tensorboard_writer,
-    train_epoch,
-)
+from snnlib.records.tensorboard import tensorboard_writer
+from snnlib.training import evaluate, fit, train_epoch
 
 
 def toy_batches(n_batches=4, batch_size=8, seed=0):

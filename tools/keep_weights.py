@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from snnlib.stored_weights import keep_weights
+from snnlib.experiments.stored_weights import keep_weights
 
 
 def main() -> None:

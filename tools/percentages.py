@@ -11,8 +11,8 @@ import functools
 import re
 from collections.abc import Iterator
 
-from snnlib.claims import CLAIMS
-from snnlib.records import read_ledger
+from snnlib.records.ledger import read_ledger
+from snnlib.settings.claims import CLAIMS
 
 # Phrases whose percentage is exact by definition, or somebody's printed number, and why.
 ALLOWED: dict[str, str] = {

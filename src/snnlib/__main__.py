@@ -2,7 +2,7 @@
 
 import sys
 
-from snnlib.cli import main
+from snnlib.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

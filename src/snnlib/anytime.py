@@ -22,13 +22,11 @@ from spikingjelly.activation_based.neuron import BaseNode
 from torch import Tensor, nn
 
 from snnlib import checks
-from snnlib.divergence import check_finite_network
+from snnlib.checks.divergence import check_finite_network
+from snnlib.checks.layers import check_countable, time_begins_at
 from snnlib.encoding import constant_encode
-from snnlib.engines import Noise, normalised
-from snnlib.known_layers import check_countable, layers_of, time_begins_at
-from snnlib.presets import ExperimentConfig
+from snnlib.networks import layers_of
 from snnlib.readout import evaluation_mode, predict
-from snnlib.walks import run_by_scan
 
 # One 32-bit floating-point operation in 45 nm at 0.9 V, in picojoules: Horowitz
 # (2014), "Computing's energy problem", ISSCC, Fig. 1.1.9.
@@ -221,7 +219,8 @@ class _Tally:
                 name = f"{kind}{numbers[kind]}"
                 self._count_arrivals(name, layer, x, spiking)
             if isinstance(layer, BaseNode):
-                x, spiking = run_by_scan(layer, x), True
+                layer.reset()
+                x, spiking = layer(x), True
                 self.neurons[name] = x[0, 0].numel()
                 self._count_spikes(name, x)
             else:
@@ -282,32 +281,3 @@ def _precise(x: Tensor) -> torch.dtype:
 
 def _add(totals: dict[str, Tensor], name: str, more: Tensor) -> None:
     totals[name] = totals[name] + more.cpu() if name in totals else more.cpu()
-
-
-def reading_of(
-    config: ExperimentConfig,
-    network: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    engine: str,
-    seed: int,
-) -> Reading:
-    """Read the network of an experiment for ``config.anytime_steps`` steps.
-
-    The encoder draws the spikes that an evaluation with this engine and seed sees.
-    """
-    assert config.anytime_steps is not None
-    n_steps = config.anytime_steps
-    noise = Noise(torch.Generator(next(network.parameters()).device))
-    noise.restart(seed)
-
-    def encode(images: Tensor) -> Tensor:
-        if engine != "events":
-            return noise.encode(images, n_steps)
-        from snnlib.events import poisson_spikes
-
-        first = noise.serve(len(images))
-        spikes = poisson_spikes(images, n_steps, seed=seed, first_index=first)
-        return spikes.unflatten(2, images.shape[1:])
-
-    shown = ((normalised(config, images), labels) for images, labels in batches)
-    return read_anytime(network, shown, n_steps, encode if config.encoding == "poisson" else None)

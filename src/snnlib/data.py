@@ -1,24 +1,9 @@
-"""The only reader of data: all 70,000 MNIST images, out of the package itself.
+"""The only reader of data: all 70,000 MNIST images, out of the package itself."""
 
-The four original files travel inside the package, xz-compressed (licence:
-``mnist/LICENSE``). The first call unpacks them, checked against the SHA-256 of
-the originals, into the user's cache in torchvision's own layout; nothing is
-ever downloaded.
-
-That cache is ours, and what is damaged there is repaired without a word. A folder
-that the user names, be it by ``root`` or by ``SNNLIB_CACHE``, is the user's: what is
-missing there is added, and another file under one of the four names, such as
-Fashion-MNIST, is refused and stays.
-"""
-
-import hashlib
-import logging
-import lzma
 import os
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import torch
@@ -34,16 +19,8 @@ from snnlib.checks import (
     whole_number,
     yes_or_no,
 )
-from snnlib.places import named_path, write_whole
-
-logger = logging.getLogger(__name__)
-
-SHA256 = {
-    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-}
+from snnlib.checks.files import named_path
+from snnlib.mnist.originals import cache_folder, read_originals
 
 
 @dataclass(frozen=True)
@@ -212,15 +189,7 @@ def read_mnist(
 ) -> ImageSet:
     """As :func:`load_mnist`, from ``folder``; ``name`` is what the user named it with, if so."""
     part, word = ("train", "training") if train else ("t10k", "test")
-    raw = folder / "MNIST" / "raw"
-    paths = [raw / f"{part}-{rest}" for rest in ("images-idx3-ubyte", "labels-idx1-ubyte")]
-    found = [_original(path) for path in paths]
-    if name is not None and None in found:
-        _refuse_other_images(name, raw)
-    pixels, labels = (
-        _ensure_unpacked(path, name or "root") if content is None else content
-        for path, content in zip(paths, found, strict=True)
-    )
+    pixels, labels = read_originals(folder, name, part)
     # What the SHA-256 promises: a head of 16 or 8 bytes, and a byte per pixel or label.
     grey = torch.frombuffer(bytearray(pixels), dtype=torch.uint8, offset=16)
     whole = ImageSet(
@@ -265,21 +234,6 @@ def split_validation(
     return images.subset(order[n:]), images.subset(order[:n])
 
 
-def cache_folder() -> Path:
-    """Where MNIST is unpacked: ``SNNLIB_CACHE``, else the user's cache folder.
-
-    Raises:
-        OSError: The system knows no home folder of this user.
-    """
-    if chosen := os.environ.get("SNNLIB_CACHE"):
-        return named_path("SNNLIB_CACHE", chosen, folder=True)
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    try:
-        return (Path(base).expanduser() if base else Path.home() / ".cache") / "snnlib"
-    except RuntimeError as error:
-        raise OSError("there is no home folder to keep MNIST in; set SNNLIB_CACHE") from error
-
-
 def balanced_indices(labels: Tensor, limit: int) -> Tensor:
     """The first images of each class, in their original order; classes differ by one at most."""
     # Rank every image within its class; taking the lowest ranks first balances them.
@@ -288,53 +242,3 @@ def balanced_indices(labels: Tensor, limit: int) -> Tensor:
         members = (labels == label).nonzero().squeeze(1)
         rank[members] = torch.arange(len(members))
     return rank.argsort(stable=True)[:limit].sort().values
-
-
-def _original(path: Path) -> bytes | None:
-    """The content of a file if it is the verified original, else ``None``."""
-    try:
-        content = path.read_bytes() if path.is_file() else b""
-    except OSError:
-        return None
-    return content if _sha256(content) == SHA256[path.name] else None
-
-
-def _refuse_other_images(name: str, raw: Path) -> None:
-    """Refuse a folder of the user that holds something else under one of the four names.
-
-    All four are looked at before one is added: half MNIST and half another set would
-    be worse than either.
-    """
-    for path in map(raw.joinpath, SHA256):
-        if os.path.lexists(path) and _original(path) is None:
-            raise ValueError(
-                f"{name} must hold the original MNIST or room for it, got {path}, which is "
-                f"another data set or damaged; nothing was changed; name another folder, or "
-                f"leave {name} out for the cache of snnlib itself"
-            )
-
-
-def _ensure_unpacked(path: Path, name: str = "root") -> bytes:
-    """Make ``path`` hold the verified original; rebuild it when damaged or missing."""
-    if (known := _original(path)) is not None:
-        return known
-    packed = resources.files("snnlib").joinpath("mnist", path.name + ".xz").read_bytes()
-    try:
-        content = lzma.decompress(packed)
-    except lzma.LZMAError:
-        content = b""
-    if _sha256(content) != SHA256[path.name]:
-        raise OSError(f"the packaged file {path.name}.xz is damaged; reinstall snnlib")
-    try:
-        write_whole(path, lambda temporary: Path(temporary).write_bytes(content))
-    except OSError as error:
-        raise OSError(
-            f"{name} must be a folder that can be written, got {path.parent} ({error}); "
-            f"name another folder or set SNNLIB_CACHE"
-        ) from error
-    logger.info("unpacked and verified %s", path)
-    return content
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -19,6 +19,7 @@ from spikingjelly.activation_based.base import MemoryModule
 from torch import Tensor, nn
 
 from snnlib import checks
+from snnlib.checks.layers import CURE, check_step_modes, is_touched, refuse_layer
 
 
 class _SpikingNetwork(nn.Module):
@@ -83,23 +84,6 @@ def _at_rest(part: nn.Module | None, twins: dict[int, nn.Module]) -> nn.Module |
         if isinstance(twin, neuron.BaseNode):
             twin.v_seq = None
     return twins[id(part)]
-
-
-def check_step_modes(row: nn.Module, place: str = "layers") -> None:
-    """Refuse a layer in single-step mode, say neurons put in later: it would take time for images.
-
-    Raises:
-        ValueError: There is one, in the row itself or in a plain ``nn.Sequential`` inside.
-    """
-    for name, part in row.named_children():
-        if type(part) is nn.Sequential:
-            check_step_modes(part, f"{place}.{name}")
-        elif getattr(part, "step_mode", "m") != "m":
-            raise ValueError(
-                f"network.{place}.{name} must have step_mode='m', all steps in one call, got "
-                f"{type(part).__name__} with {part.step_mode!r}; "
-                "functional.set_step_mode(network, 'm') of SpikingJelly sets all layers"
-            )
 
 
 def _v_reset(reset: str) -> float | None:
@@ -216,3 +200,31 @@ class OrdinaryNetwork(nn.Module):
 def _fires(part: nn.Module) -> bool:
     """Whether it is a layer of neurons, of any family of SpikingJelly's."""
     return hasattr(part, "surrogate_function")
+
+
+_FORWARDS = (FullyConnectedSNN.forward, OrdinaryNetwork.forward, nn.Module.forward)
+
+
+def layers_of(network: nn.Module) -> list[nn.Module]:
+    """The layers of a network, in the order of its own forward.
+
+    Raises:
+        ValueError: Its forward may do something else than send the input through them, or
+            one of them is in single-step mode.
+    """
+    row = getattr(network, "layers", None)
+    plain = type(network).forward in _FORWARDS and type(row) is nn.Sequential
+    if not plain or is_touched(network) or is_touched(row):
+        raise ValueError(
+            "network must send its input through network.layers, an nn.Sequential, and do nothing "
+            f"else; {type(network).__name__} has another forward, other layers or a hook; {CURE}"
+        )
+    assert isinstance(row, nn.Sequential)
+    check_step_modes(row)
+    found = list(row)  # children() would leave out the second use of a layer
+    for number, part in enumerate(found):
+        if isinstance(part, neuron.BaseNode) and any(part is other for other in found[:number]):
+            refuse_layer(
+                number, part, "must be used once: its potential would go on from the first use"
+            )
+    return found

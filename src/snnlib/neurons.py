@@ -99,25 +99,6 @@ def check_neuron(neuron: object) -> None:
         raise ValueError(f"neuron must be IFParameters or LIFParameters, got {neuron!r}")
 
 
-def parameters_of(layer: Any) -> IFParameters:
-    """The constants of a SpikingJelly layer of IF or LIF neurons.
-
-    Raises:
-        ValueError: The layer is of another class, whose neurons obey another law.
-    """
-    from spikingjelly.activation_based.neuron import IFNode, LIFNode
-
-    if type(layer) not in (IFNode, LIFNode):
-        raise ValueError(
-            f"layer must be exactly an IFNode or LIFNode of SpikingJelly, got a "
-            f"{type(layer).__name__}; its own forward runs it, with engine='spikingjelly'"
-        )
-    constants = {name: getattr(layer, name) for name in ("v_threshold", "v_reset", "detach_reset")}
-    if type(layer) is LIFNode:
-        return LIFParameters(**constants, tau=layer.tau, decay_input=layer.decay_input)
-    return IFParameters(**constants)
-
-
 class Trace(NamedTuple):
     """What a run leaves behind: H, S and V, each ``[T, ...]``."""
 

@@ -16,23 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnlib.checks import instance, refuse, whole_number
 from snnlib.checks import number as checked_number
-from snnlib.data import ImageSet
-from snnlib.divergence import DivergenceCheck, check_finite_network
+from snnlib.checks import whole_number
+from snnlib.checks.divergence import DivergenceCheck, check_finite_network
+from snnlib.checks.loops import checked_loss, checked_rate, pairs
 from snnlib.metrics import Epoch, EpochMetrics, History
-from snnlib.places import Address, check_readable_name, check_writable, is_store, named_path
 from snnlib.readout import evaluation_mode, predict
-
-__all__ = [
-    "Epoch",
-    "EpochMetrics",
-    "History",
-    "evaluate",
-    "fit",
-    "tensorboard_writer",
-    "train_epoch",
-]
 
 Respond = Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -67,35 +56,6 @@ class _Tally:
         loss = (losses @ torch.tensor(self.sizes, dtype=torch.float64)).item() / n_images
         n_correct = int(torch.stack(self.hits).sum())
         return EpochMetrics(loss, n_correct, n_images, time.perf_counter() - self.start)
-
-
-def _pairs(batches: ImageBatches) -> ImageBatches:
-    """Refuse one pair, or a set of images, in the place of batches of them."""
-    one_pair = isinstance(batches, tuple) and bool(batches) and isinstance(batches[0], Tensor)
-    if one_pair or isinstance(batches, ImageSet):
-        kind = "one pair of tensors" if one_pair else "an ImageSet"
-        raise ValueError(
-            f"batches must be pairs (images, labels), one per batch, got {kind}; "
-            "snnlib.data.make_loader cuts a set into batches"
-        )
-    return batches
-
-
-def _checked_rate(rate: object, labels: object) -> Tensor:
-    """One label per answer: another shape would be stretched, and hits miscounted."""
-    rate, labels = instance("respond(images)", rate, Tensor), instance("labels", labels, Tensor)
-    if rate.dim() != 2 or labels.shape != rate.shape[:1] or labels.is_floating_point():
-        raise ValueError(
-            "labels must be class numbers [N] for the rates [N, K] of respond(images), got "
-            f"{labels.dtype} {list(labels.shape)} for {list(rate.shape)}"
-        )
-    return rate
-
-
-def _checked_loss(value: Tensor) -> Tensor:
-    if instance("loss(rates, labels)", value, Tensor).dim():
-        raise ValueError(f"loss must return one number, got shape {list(value.shape)}")
-    return value
 
 
 def train_epoch(
@@ -148,10 +108,10 @@ def train_epoch(
     network.train()
     tally = _Tally()
     check = DivergenceCheck(network, optimizer, stage)
-    for images, labels in _pairs(batches):
+    for images, labels in pairs(batches):
         with autocast or nullcontext():
-            rate = _checked_rate(respond(images), labels)
-        value = _checked_loss(loss(rate.float(), labels))
+            rate = checked_rate(respond(images), labels)
+        value = checked_loss(loss(rate.float(), labels))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         if after_backward is not None:
@@ -187,9 +147,9 @@ def evaluate(
     check_finite_network(network)
     tally = _Tally()
     with evaluation_mode(network):
-        for images, labels in _pairs(batches):
-            rate = _checked_rate(respond(images), labels).float()
-            tally.add(_checked_loss(loss(rate, labels)), rate, labels)
+        for images, labels in pairs(batches):
+            rate = checked_rate(respond(images), labels).float()
+            tally.add(checked_loss(loss(rate, labels)), rate, labels)
     return tally.metrics()
 
 
@@ -261,40 +221,3 @@ def fit(
         if on_epoch_end is not None:
             on_epoch_end(epoch)
     return history
-
-
-def tensorboard_writer(log_dir: Address) -> Callable[[Epoch], None]:
-    """Make an ``on_epoch_end`` callback that writes loss and accuracy for TensorBoard.
-
-    Tags are ``training/loss``, ``training/accuracy``, ``test/accuracy`` and so on.
-    Look at them with ``tensorboard --logdir LOG_DIR``. The folder is made with the
-    first epoch; files are only added to it. A store that TensorBoard reaches by itself,
-    as ``s3://bucket``, is opened at once, to see whether it can be.
-
-    Raises:
-        ValueError: ``log_dir`` is no folder, or no store, that can be written to.
-    """
-    from torch.utils.tensorboard import SummaryWriter
-
-    writers: list[SummaryWriter] = []
-    if is_store(log_dir):
-        place = str(log_dir)
-        try:
-            writers.append(SummaryWriter(place))
-        except Exception as error:  # each store has its own
-            refuse("log_dir", "a store that TensorBoard can write to", place, str(error))
-    else:
-        folder = named_path("log_dir", log_dir, folder=True)
-        check_readable_name("log_dir", folder)
-        check_writable("log_dir", folder / "events.out.tfevents")
-        place = str(folder)
-
-    def write(epoch: Epoch) -> None:
-        writer = writers[0] if writers else SummaryWriter(place)
-        writers[:] = [writer]
-        for name in ("training", *epoch.evaluation):
-            writer.add_scalar(f"{name}/loss", epoch[name].loss, epoch.number)
-            writer.add_scalar(f"{name}/accuracy", epoch[name].accuracy, epoch.number)
-        writer.flush()
-
-    return write

@@ -1,0 +1,1 @@
+"""The command line: flags become settings; the work is done elsewhere."""

@@ -1,0 +1,1 @@
+"""Loops for the machine: read them last, and only to see where the speed comes from."""

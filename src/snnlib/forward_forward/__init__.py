@@ -1,0 +1,1 @@
+"""Learning without a backward pass: every layer tells positive from negative images by itself."""

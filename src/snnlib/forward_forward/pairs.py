@@ -1,0 +1,182 @@
+"""The Forward-Forward rule for one batch: positive and negative images, and ten labels to judge.
+
+Every rule of learning in this family offers the same three functions, gathered in
+a :class:`Rule`; ``training`` does the rest, the same for all of them.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from snnlib.encoding import poisson_encode
+from snnlib.forward_forward.goodness import (
+    every_label_loss,
+    forward_forward_loss,
+    goodness,
+    peer_spread,
+)
+from snnlib.forward_forward.labels import (
+    draw_likely_wrong_labels,
+    draw_wrong_labels,
+    overlay_labels,
+    with_every_label,
+)
+from snnlib.forward_forward.layers import build_network, draws_in_first_layer
+from snnlib.forward_forward.network import (
+    ForwardForwardLayer,
+    ForwardForwardNetwork,
+    every_label_rate,
+    first_layer_goodness,
+    label_goodness,
+    learn_from,
+)
+from snnlib.readout import predict
+from snnlib.settings.ff_presets import FFConfig
+
+
+class Lesson(NamedTuple):
+    """One batch, and what a rule must know to learn from it.
+
+    ``images`` are ``[N, 1, 28, 28]``, ``labels`` the true ones, ``[N]``. ``generator``
+    decides wrong labels, and spikes that are drawn before the first layer. ``only``
+    is the one layer that learns; None means all of them.
+    """
+
+    images: Tensor
+    labels: Tensor
+    config: FFConfig
+    generator: torch.Generator
+    only: int | None = None
+
+
+class Rule(NamedTuple):
+    """How a network is made, how it learns from one batch, and how it answers.
+
+    ``build(config, noise)`` gives fresh weights. ``teach(network, lesson)`` adds
+    gradients and hands back the losses, ``[L]``.
+    ``answers(network, images, config, noise)`` names labels ``[N]`` in one or more
+    ways. If ``choose``, validation images pick the way; else the first one counts.
+    """
+
+    build: Callable[[FFConfig, torch.Generator], nn.Module]
+    teach: Callable[[Any, Lesson], Tensor]
+    answers: Callable[..., dict[str, Tensor]]
+    choose: bool = False
+
+    def learn(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        config: FFConfig,
+        generator: torch.Generator,
+        only: int | None = None,
+    ) -> Tensor:
+        """Gradients of a network from one :class:`Lesson`; its losses, ``[L]``."""
+        return self.teach(network, Lesson(images, labels, config, generator, only))
+
+
+def measure_and_loss(
+    config: FFConfig,
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
+    """Goodness and loss as the settings say."""
+    return (
+        lambda rate: config.gain * goodness(rate, config.goodness),
+        lambda g_pos, g_neg: forward_forward_loss(g_pos, g_neg, config.theta, scale=config.scale),
+    )
+
+
+def overlay_for(config: FFConfig, generator: torch.Generator) -> Callable[[Tensor, Tensor], Tensor]:
+    """How an image and a label become the input of the first layer."""
+    if config.encoding == "constant" or draws_in_first_layer(config):
+        return overlay_labels
+    return lambda images, labels: poisson_encode(
+        overlay_labels(images, labels), config.n_steps, generator=generator
+    ).flatten(2)
+
+
+def wrong_labels(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
+    """Wrong labels at random, or as the first layer (or all layers) would confuse them."""
+    images, labels, config, generator, _ = lesson
+    if config.negatives == "random":
+        return draw_wrong_labels(labels, generator)
+    measure, _ = measure_and_loss(config)
+    if config.negatives == "likely":
+        layer = cast(ForwardForwardLayer, network.layers[0])
+        scores = first_layer_goodness(layer, images, measure=measure)
+    else:
+        overlay = overlay_for(config, generator)
+        scores = label_goodness(network, images, measure=measure, overlay=overlay).sum(dim=0)
+    # Of a layer that overflows any label will do: it is stopped when its gradients are there.
+    scores = scores.nan_to_num().clamp(-1e30, 1e30)
+    return draw_likely_wrong_labels(scores, labels, generator, config.sharpness)
+
+
+def learn_pairs(network: ForwardForwardNetwork, lesson: Lesson) -> tuple[Tensor, Tensor]:
+    """Gradients from one batch, each image once with its own and once with a wrong label.
+
+    Returns:
+        The loss of each layer that learns, and what the last of them hands on:
+        for positive images first, ``[2 N, K]``.
+    """
+    images, labels, config, generator, only = lesson
+    wrong = wrong_labels(network, lesson)
+    overlay = overlay_for(config, generator)
+    positive, negative = overlay(images, labels), overlay(images, wrong)
+    both = torch.cat([positive, negative], dim=1 if positive.dim() == 3 else 0)
+    measure, loss = measure_and_loss(config)
+
+    def objective(rate: Tensor) -> Tensor:
+        value = loss(*measure(rate).chunk(2))
+        return value + config.peer * peer_spread(rate) if config.peer else value
+
+    return learn_from(network, both, objective, only)
+
+
+def learn_every_label(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
+    """Gradients from one batch, each image with all of its labels: the loss of each layer."""
+    images, labels, config, generator, only = lesson
+    measure, _ = measure_and_loss(config)
+
+    def objective(rate: Tensor) -> Tensor:
+        g = measure(rate).view(-1, len(labels)).T
+        value = every_label_loss(g, labels, scale=config.scale)
+        return value + config.peer * peer_spread(rate) if config.peer else value
+
+    if config.encoding == "constant" and config.hand_over == "rate" and not config.label_again:
+        with torch.set_grad_enabled(only in (None, 0)):
+            rate = every_label_rate(cast(ForwardForwardLayer, network.layers[0]), images)
+        return learn_from(network, images, objective, only, first_rate=rate)[0]
+    marked = with_every_label(images, overlay_for(config, generator))
+    return learn_from(network, marked, objective, only)[0]
+
+
+def answers_by_goodness(
+    network: ForwardForwardNetwork, images: Tensor, config: FFConfig, noise: torch.Generator
+) -> dict[str, Tensor]:
+    """The best of ten labels ``[N]``, judged by the layers from the k-th upwards, for every k."""
+    judged = label_goodness(
+        network,
+        images,
+        measure=lambda rate: goodness(rate, config.goodness),
+        overlay=overlay_for(config, noise),
+    )
+    return answers_from_layer(judged)
+
+
+def answers_from_layer(judged: Tensor) -> dict[str, Tensor]:
+    """Goodness ``[L, N, n_classes]`` to one answer ``[N]`` for each first judging layer."""
+    names = [f"layers from {k}" for k in range(1, len(judged) + 1)]
+    return {name: predict(judged[k:].sum(dim=0)) for k, name in enumerate(names)}
+
+
+def learn_goodness(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
+    """Every layer tells right labels from wrong ones by its goodness."""
+    if lesson.config.negatives == "every":
+        return learn_every_label(network, lesson)
+    return learn_pairs(network, lesson)[0]
+
+
+GOODNESS = Rule(build_network, learn_goodness, answers_by_goodness, choose=True)

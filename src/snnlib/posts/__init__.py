@@ -1,0 +1,1 @@
+"""What the third, fourth and fifth post did, behind switches, kept to be measured."""

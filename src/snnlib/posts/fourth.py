@@ -1,0 +1,230 @@
+"""The fourth post's Forward-Forward network, with each of its faults behind a switch.
+
+The post trains on one batch of 64 images and reports eight rows. A
+:class:`PostConfig` with all switches on is its code, in batched form; each
+switch turned off mends one fault. Chapter 8 tells what each is worth.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from snnlib.checks.divergence import DivergenceCheck, check_finite_network
+from snnlib.data import ImageSet
+from snnlib.encoding import poisson_encode
+from snnlib.fast.known_layers import is_plain_linear
+from snnlib.fast.scan import neuron_scan
+from snnlib.forward_forward.goodness import goodness
+from snnlib.forward_forward.labels import draw_wrong_labels, overlay_labels
+from snnlib.forward_forward.layers import neuron_of
+from snnlib.posts.fourth_kernels import poisson_rates
+from snnlib.readout import firing_rate, predict
+from snnlib.settings.ff_presets import PostConfig
+from snnlib.surrogate import ATan, Sigmoid
+
+PORTION = 250  # images that are answered at a time
+
+
+def overlay_labels_in_column(images: Tensor, labels: Tensor) -> Tensor:
+    """The post's overlay: clear ten pixels of the top row, then write down the left edge.
+
+    It sets ``x[i, 0, label, 0]`` where ``x[i, 0, 0, label]`` was meant, to the
+    largest value of the whole batch.
+    """
+    marked = images.clone()
+    marked[:, 0, 0, :10] = 0.0
+    marked[torch.arange(len(images), device=images.device), 0, labels, 0] = images.max()
+    return marked
+
+
+def post_loss(g_pos: Tensor, g_neg: Tensor, config: PostConfig) -> Tensor:
+    """The post's loss: as written ("linear"), as coded ("log(2+e^z)") or as meant ("softplus")."""
+    z = config.scale * torch.cat([config.theta - g_pos, g_neg - config.theta])
+    if config.loss == "linear":
+        return z.mean() / config.scale
+    if config.loss == "log(2+e^z)":
+        return torch.log1p(1 + z.exp()).mean() / config.scale
+    return F.softplus(z).mean() / config.scale
+
+
+class PostNetwork(nn.Module):
+    """The post's layers: Poisson encoder, linear map without bias, LIF, T steps each."""
+
+    def __init__(self, config: PostConfig) -> None:
+        super().__init__()
+        self.config = config
+        pairs = pairwise(config.widths)
+        self.layers = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairs)
+
+    def currents(self, number: int, rates: Tensor, generator: torch.Generator) -> Tensor:
+        """Encode rates ``[N, F]`` anew as spikes, normalise, and weigh: ``[T, N, K]``."""
+        spikes = poisson_encode(rates, self.config.n_steps, generator=generator)
+        if not self.config.pixel_norm:
+            length = 2.0 * rates.shape[1] ** 0.5
+            spikes = spikes * (length / rates.norm(dim=1, keepdim=True).clamp_min(1e-6))
+        elif number == 0:
+            spikes = spikes / (spikes + 1e-4)  # the length of one pixel is the pixel
+        else:
+            spikes = spikes / (spikes.norm(dim=2, keepdim=True) + 1e-4)
+        return cast(Tensor, self.layers[number](spikes))
+
+    def fire(self, currents: Tensor) -> Tensor:
+        slope = ATan() if self.config.surrogate == "atan" else Sigmoid()
+        return neuron_scan(currents, neuron_of(self.config), slope)
+
+    def pair_of_rates(
+        self, number: int, positive: Tensor, negative: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Rates of one layer for positive and negative inputs, ``[N, K]`` each."""
+        good = self.currents(number, positive, generator)
+        bad = self.currents(number, negative, generator)
+        if self.config.shared_state:
+            # Taking turns on one membrane is one run of 2 T steps: +, -, +, -, ...
+            turns = self.fire(torch.stack([good, bad], dim=1).flatten(0, 1))
+            return firing_rate(turns[0::2]), firing_rate(turns[1::2])
+        spikes = self.fire(torch.cat([good, bad], dim=1))
+        both = firing_rate(spikes)
+        return both[: len(positive)], both[len(positive) :]
+
+    @torch.no_grad()
+    def up_to(
+        self, number: int, positive: Tensor, negative: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """What layer ``number`` is given, as the layers below answer now."""
+        for below in range(number):
+            positive, negative = self.pair_of_rates(below, positive, negative, generator)
+        return positive, negative
+
+    def forward(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """As :meth:`rates`; what learns is asked layer by layer, by :meth:`pair_of_rates`."""
+        return self.rates(images, generator)
+
+    @torch.no_grad()
+    def rates(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """Rates of all layers while it predicts: one stream of images, ``[N, K]`` each."""
+        rates = [images.flatten(1)]
+        for number in range(len(self.layers)):
+            layer = self.layers[number]
+            plain = is_plain_linear(layer) and layer.bias is None
+            if images.is_cpu and plain and layer.weight.dtype == torch.float32:
+                rates.append(self._rates_on_cpu(number, rates[-1], generator))
+            else:
+                rates.append(firing_rate(self.fire(self.currents(number, rates[-1], generator))))
+        return rates[1:]
+
+    def _rates_on_cpu(self, number: int, rates: Tensor, generator: torch.Generator) -> Tensor:
+        """What ``currents`` and ``fire`` give, without ever holding ``[T, N, F]``."""
+        config = self.config
+        scale = None
+        if not config.pixel_norm:
+            scale = 2.0 * rates.shape[1] ** 0.5 / rates.norm(dim=1).clamp_min(1e-6)
+        elif number == 0:
+            scale = torch.full((len(rates),), 1 / (1 + 1e-4))
+        return poisson_rates(
+            rates,
+            cast(Tensor, self.layers[number].weight),
+            config.n_steps,
+            config.tau,
+            config.v_threshold,
+            scale=scale,
+            seed=int(torch.randint(2**31, (), generator=generator)),
+        )
+
+
+def _pairs(
+    images: ImageSet, config: PostConfig, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Positive inputs, negative inputs and true labels, batch after batch without end."""
+    overlay = overlay_labels_in_column if config.label_in_column else overlay_labels
+    while True:
+        order = torch.randperm(len(images), generator=generator, device=images.labels.device)
+        for chosen in order.split(config.batch_size):
+            pictures, labels = images.images[chosen], images.labels[chosen]
+            wrong = draw_wrong_labels(labels, generator)
+            positive, negative = overlay(pictures, labels), overlay(pictures, wrong)
+            yield positive.flatten(1), negative.flatten(1), labels
+
+
+def train_post(
+    config: PostConfig,
+    training: ImageSet,
+    *,
+    on_layer_end: Callable[[int, list[float]], object] | None = None,
+) -> PostNetwork:
+    """Train layer after layer, ``n_updates`` steps each, as the post does.
+
+    With a single batch, positive and negative images stay the same ones and a
+    layer hands on the rates of its last update. With more images, wrong labels
+    are drawn anew and lower layers answer each batch with their finished weights.
+
+    Raises:
+        FloatingPointError: A gradient or a weight is not finite.
+    """
+    generator = torch.Generator(device=config.device).manual_seed(config.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = PostNetwork(config).to(config.device)
+    batches = _pairs(training, config, generator)
+    only_pair = next(batches) if len(training) <= config.batch_size else None
+    for number, layer in enumerate(network.layers):
+        optimizer = torch.optim.Adam(layer.parameters(), lr=config.lr)
+        losses = []
+        check = DivergenceCheck(network, optimizer, f"layer {number + 1}")
+        for _ in range(config.n_updates):
+            positive, negative, labels = only_pair or next(batches)
+            if only_pair is None:
+                positive, negative = network.up_to(number, positive, negative, generator)
+            rates = network.pair_of_rates(number, positive, negative, generator)
+            loss = _layer_loss(rates, labels, number, config)
+            optimizer.zero_grad()
+            loss.backward()
+            check.gradients(positive, loss)
+            check.step()
+            check.weights(positive)
+            losses.append(loss.detach())
+        check.finish()
+        if only_pair is not None:
+            only_pair = rates[0].detach(), rates[1].detach(), labels
+        if on_layer_end is not None:
+            on_layer_end(number, torch.stack(losses).tolist())
+    return network
+
+
+def _layer_loss(
+    rates: tuple[Tensor, Tensor], labels: Tensor, number: int, config: PostConfig
+) -> Tensor:
+    if config.output_mse and number == len(config.widths) - 2:
+        return F.mse_loss(rates[0], F.one_hot(labels, config.widths[-1]).to(rates[0]))
+    g_pos, g_neg = (goodness(rate, config.goodness) for rate in rates)
+    return post_loss(g_pos, g_neg, config)
+
+
+@torch.no_grad()
+def predict_post(network: PostNetwork, images: Tensor, generator: torch.Generator) -> Tensor:
+    """Predict by goodness or by the busiest output neuron, over ten labels: ``[N]``."""
+    config = network.config
+    overlay = overlay_labels_in_column if config.label_in_column else overlay_labels
+    labels = torch.arange(10, device=images.device).repeat_interleave(len(images))
+    rates = network.rates(overlay(images.repeat(10, 1, 1, 1), labels), generator)
+    if config.prediction == "rate":
+        return predict(rates[-1].view(10, len(images), -1).sum(dim=0))
+    judged = torch.stack([goodness(rate, config.goodness) for rate in rates]).sum(dim=0)
+    return predict(judged.view(10, len(images)).T)
+
+
+def count_correct_post(network: PostNetwork, images: ImageSet, generator: torch.Generator) -> int:
+    """Right answers among all images, in portions that fit into memory.
+
+    Raises:
+        ValueError: ``network`` holds NaN or infinity.
+    """
+    check_finite_network(network)
+    right = 0
+    parts = zip(images.images.split(PORTION), images.labels.split(PORTION), strict=True)
+    for part, labels in parts:
+        right += (predict_post(network, part, generator) == labels).sum()
+    return int(right)

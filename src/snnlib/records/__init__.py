@@ -1,0 +1,1 @@
+"""What is kept of a run: its record, the ledger, checkpoints, and the machine it ran on."""
