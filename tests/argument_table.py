@@ -73,6 +73,11 @@ def learn(run: Callable[..., Any], **options: Any) -> Any:
     return run(network, network, batches, *between, *ends, **options), network.weight
 
 
+def run_epochs(n_epochs: Any) -> Any:
+    learnt = metrics.EpochMetrics(0.5, 1, 2, 1.0)
+    return len(training.run_epochs(lambda _: learnt, dict, n_epochs, metrics.History()))
+
+
 def fit(**options: Any) -> Any:
     start = metrics.EpochMetrics(0.5, 1, 2, 1.0)
     return learn(training.fit, history=metrics.History([metrics.Epoch(1, start)]), **options)
@@ -369,6 +374,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         {},
     ),
     "training.fit": (fit, dict(n_epochs=3, start_epoch=1), {}),
+    "training.run_epochs": (run_epochs, dict(n_epochs=2), {}),
 }
 
 # Why a public name with such an argument is not called in the table.

@@ -13,11 +13,12 @@ from torch import nn
 from snnlib.anytime import Reading, energy_pj, fan_out, read_anytime
 from snnlib.data import load_mnist, make_loader
 from snnlib.encoding import constant_encode, poisson_encode
-from snnlib.experiments.bptt_run import reading_of
-from snnlib.experiments.engines import Noise, choose_engine, make_network, make_respond
-from snnlib.experiments.run import CLAIMS, PRESETS, run_experiment
+from snnlib.experiments.engines import Noise, choose_engine, make_network, make_respond, reading_of
+from snnlib.experiments.run import run_experiment
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
 from snnlib.readout import firing_rate, predict
+from snnlib.settings.claims import CLAIMS
+from snnlib.settings.presets import PRESETS
 from snnlib.training import evaluate
 
 SMALL = {

@@ -15,14 +15,8 @@ from snnlib.fast.sparse import spike_conv2d, spike_linear
 from snnlib.fast.steady import steady_rate
 from snnlib.forward_forward.class_wise import LocalLinear
 from snnlib.forward_forward.goodness import forward_forward_loss
-from snnlib.forward_forward.network import (
-    ForwardForwardLayer,
-    ForwardForwardNetwork,
-    classify_by_goodness,
-    classify_by_rate,
-    label_goodness,
-    train_layers,
-)
+from snnlib.forward_forward.judging import classify_by_goodness, classify_by_rate, label_goodness
+from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork, train_layers
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
 from snnlib.neurons import IFParameters, LIFParameters
 from snnlib.settings.presets import PRESETS

@@ -23,14 +23,10 @@ from snnlib.fast.known_layers import knows
 from snnlib.fast.scan import neuron_scan
 from snnlib.fast.steady import steady_rate
 from snnlib.forward_forward.goodness import forward_forward_loss
+from snnlib.forward_forward.judging import every_label_rate
 from snnlib.forward_forward.labels import with_every_label
 from snnlib.forward_forward.layers import PoissonLayer
-from snnlib.forward_forward.network import (
-    ForwardForwardLayer,
-    ForwardForwardNetwork,
-    every_label_rate,
-    train_layers,
-)
+from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork, train_layers
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
 from snnlib.neurons import LIFParameters
 from snnlib.posts.fourth import PostNetwork

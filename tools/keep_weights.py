@@ -5,7 +5,7 @@
 
 The weights are tested on all test images before and after rounding to float16.
 Nothing is written if the accuracy is not that of the record, or the file is too
-large. ``tests/test_stored_weights.py`` repeats the test.
+large. ``tests/experiments/test_stored_weights.py`` repeats the test.
 """
 
 from __future__ import annotations

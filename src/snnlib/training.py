@@ -206,13 +206,37 @@ def fit(
             f"start_epoch must equal the {len(history)} epochs of history and not pass "
             f"n_epochs={n_epochs}, got {start_epoch}"
         )
-    for number in range(start_epoch + 1, n_epochs + 1):
+
+    def learn(number: int) -> EpochMetrics:
         if on_epoch_start is not None:
             on_epoch_start(number)
-        trained = train_epoch(network, respond, training, loss, optimizer, epoch=number, **options)
-        measured = {
-            name: evaluate(network, respond, batches, loss) for name, batches in evaluations.items()
-        }
+        return train_epoch(network, respond, training, loss, optimizer, epoch=number, **options)
+
+    def look() -> dict[str, EpochMetrics]:
+        sets = evaluations.items()
+        return {name: evaluate(network, respond, batches, loss) for name, batches in sets}
+
+    return run_epochs(learn, look, n_epochs, history, on_epoch_end)
+
+
+def run_epochs(
+    learn: Callable[[int], EpochMetrics],
+    look: Callable[[], dict[str, EpochMetrics]],
+    n_epochs: int,
+    history: History,
+    on_epoch_end: Callable[[Epoch], None] | None = None,
+) -> History:
+    """Learn and look, epoch after epoch: the loop of :func:`fit` and of every run of the ledger.
+
+    Args:
+        learn: Number of an epoch, from 1, to what was measured while it learnt.
+        look: Measures the sets that are looked at after each epoch, by name.
+        n_epochs: As in :func:`fit`, like ``history`` and ``on_epoch_end``.
+    """
+    n_epochs = whole_number("n_epochs", n_epochs, least=0)
+    for number in range(len(history) + 1, n_epochs + 1):
+        trained = learn(number)
+        measured = look()
         for name, metrics in measured.items():
             if not math.isfinite(metrics.loss):
                 raise FloatingPointError(f"the {name} loss of epoch {number} is {metrics.loss}")

@@ -237,7 +237,7 @@ def test_a_run_that_diverges_leaves_its_last_checkpoint_and_nothing_else(tmp_pat
     assert "layers.1.weight holds" in message
     assert message.endswith(f"nothing was recorded; {checkpoint} holds the run as it was before")
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
-    assert load_checkpoint(checkpoint)["network"]["layers.1.weight"].isfinite().all()
+    assert load_checkpoint(checkpoint)["learner"]["network"]["layers.1.weight"].isfinite().all()
 
 
 def test_a_network_that_learns_nothing_but_is_finite_is_a_result(training_images):

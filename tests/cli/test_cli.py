@@ -94,7 +94,7 @@ def test_ctrl_c_leaves_a_checkpoint_the_way_back_and_exit_code_130(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("snnlib.training.train_epoch", interrupt)
+        patch.setattr("snnlib.experiments.bptt_run.train_epoch", interrupt)
         assert main(["train", "fc", *small]) == 130
     checkpoint = tmp_path / "fc-post-s0.ckpt"
     advice = capsys.readouterr().err.strip().splitlines()[-1].strip()
@@ -130,7 +130,6 @@ def test_a_damaged_resume_file_is_one_sentence_and_nothing_is_written(small, tmp
 
 
 def test_a_setting_that_a_preset_does_not_have_is_named(capsys):
-    pytest.importorskip("snnlib.experiments.ff_run")
     assert main(["train", "ff-1", "--engine", "torch"]) == 1
     assert "engine" in capsys.readouterr().err
 
@@ -229,7 +228,7 @@ def test_reproduce_runs_what_is_missing_records_it_and_is_then_done(tmp_path, ca
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("snnlib.training.train_epoch", interrupt)
+        patch.setattr("snnlib.experiments.bptt_run.train_epoch", interrupt)
         assert main(["reproduce", "mse-vs-ce", *places]) == 130
     assert "goes on from" not in capsys.readouterr().out
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from snnlib.cli.main import main
+from snnlib.experiments import bptt_run
 from snnlib.experiments import run as experiments
 from snnlib.records import environment
 from snnlib.records.ledger import append_record, load_checkpoint, read_ledger, save_weights
@@ -30,7 +31,7 @@ def test_sigterm_leaves_a_checkpoint_the_way_back_and_exit_code_143(
 ):
     with monkeypatch.context() as patch:
         patch.setattr(
-            "snnlib.training.train_epoch",
+            "snnlib.experiments.bptt_run.train_epoch",
             lambda *words, **options: os.kill(os.getpid(), signal.SIGTERM),
         )
         assert main(["train", "fc", *small]) == 143
@@ -63,7 +64,7 @@ def test_a_run_without_a_finished_epoch_does_not_push_out_a_better_checkpoint(
     assert main(["train", "fc", *small]) == 0
     with monkeypatch.context() as patch:
         patch.setattr(
-            "snnlib.training.train_epoch",
+            "snnlib.experiments.bptt_run.train_epoch",
             lambda *words, **options: os.kill(os.getpid(), signal.SIGTERM),
         )
         for _ in range(2):
@@ -85,7 +86,7 @@ def test_sigterm_ends_reproduce_with_143_and_says_how_to_go_on(tmp_path, capsys,
     )
     monkeypatch.setitem(PRESETS, "fc", tiny)
     monkeypatch.setattr(
-        "snnlib.training.train_epoch",
+        "snnlib.experiments.bptt_run.train_epoch",
         lambda *words, **options: os.kill(os.getpid(), signal.SIGTERM),
     )
     words = ["reproduce", "fc", "--ledger", str(tmp_path / "l.jsonl"), "-out-dir", str(tmp_path)]
@@ -176,7 +177,7 @@ def test_a_resume_file_that_does_not_fit_is_one_sentence_and_stays(damage, small
 
 @pytest.mark.parametrize(("native", "n_warnings"), [(False, 1), (True, 0), (None, 0)])
 def test_bfloat16_on_a_processor_without_it_is_warned_of(native, n_warnings, caplog, monkeypatch):
-    monkeypatch.setattr(experiments, "has_bfloat16_instructions", lambda: native)
+    monkeypatch.setattr(bptt_run, "has_bfloat16_instructions", lambda: native)
     settings = {"channels": 2, "epochs": 1, "batch_size": 12, "limit": 24, "test_limit": 10}
     config = PRESETS["csnn"].but("csnn", "?", **settings, device="cpu", amp="bfloat16")
     with caplog.at_level(logging.WARNING, logger="snnlib"):

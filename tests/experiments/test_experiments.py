@@ -14,13 +14,17 @@ from snnlib.data import ImageSet, load_mnist
 from snnlib.encoding import constant_encode, poisson_encode
 from snnlib.experiments import bptt_run as assembly
 from snnlib.experiments import engines
-from snnlib.experiments.bptt_run import log_softmax_mse, softmax_mse, stream_seed, sum_of_squares
+from snnlib.experiments.bptt_run import stream_seed
 from snnlib.experiments.distributed import Group
-from snnlib.experiments.run import CLAIMS, PRESETS, ExperimentConfig, run_experiment
+from snnlib.experiments.run import run_experiment
 from snnlib.neurons import LIFParameters, simulate
-from snnlib.posts.fifth import last_step_rate, run_neurons
+from snnlib.posts.fifth import last_step_rate, run_neurons, sum_of_squares
+from snnlib.posts.third import log_softmax_mse, softmax_mse
 from snnlib.readout import accuracy_interval, rate_mse
 from snnlib.records.ledger import load_checkpoint, load_weights
+from snnlib.settings.claims import CLAIMS
+from snnlib.settings.ff_presets import FF_PRESETS
+from snnlib.settings.presets import PRESETS, ExperimentConfig
 
 SMALL = {"epochs": 4, "batch_size": 40, "engine": "scan"}
 FC = replace(PRESETS["fc"], n_steps=5, **SMALL)
@@ -65,8 +69,7 @@ def test_the_first_posts_settings_are_the_presets():
 
 
 def test_every_claim_names_presets_that_exist():
-    ff_experiments = pytest.importorskip("snnlib.experiments.ff_run")
-    known = {**PRESETS, **ff_experiments.FF_PRESETS}
+    known = {**PRESETS, **FF_PRESETS}
     for claim in CLAIMS.values():
         assert set(claim.presets) <= set(known), claim.name
         assert set(claim.protocols) <= {"post", "honest"}
@@ -156,9 +159,10 @@ def test_interrupted_in_the_middle_and_resumed_a_run_ends_bit_identical(config, 
     resumed = run(config, checkpoint=parts, resume=parts)
 
     one, other = load_checkpoint(whole), load_checkpoint(parts)
-    for weights in ("network", "selected"):
-        for name, tensor in one[weights].items():
-            assert torch.equal(tensor, other[weights][name]), name
+    for a, b in [(one, other), (one["learner"], other["learner"])]:
+        kept = "selected" if "selected" in a else "network"
+        for name, tensor in a[kept].items():
+            assert torch.equal(tensor, b[kept][name]), name
     assert resumed.result == undisturbed.result
     for a, b in zip(resumed.history, undisturbed.history, strict=True):
         assert a["training"]["loss"] == b["training"]["loss"]

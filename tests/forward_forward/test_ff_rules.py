@@ -15,9 +15,10 @@ from snnlib.forward_forward.goodness import (
     normalise_length,
     peer_spread,
 )
+from snnlib.forward_forward.judging import first_layer_goodness, label_goodness
 from snnlib.forward_forward.labels import overlay_labels, with_every_label
 from snnlib.forward_forward.layers import GREY_LEVEL, PoissonLayer
-from snnlib.forward_forward.network import first_layer_goodness, label_goodness, learn_from
+from snnlib.forward_forward.network import learn_from
 from snnlib.forward_forward.pairs import Lesson, measure_and_loss, wrong_labels
 from snnlib.forward_forward.rules import RULES
 from snnlib.forward_forward.training import count_correct, prepare_ff, train_ff

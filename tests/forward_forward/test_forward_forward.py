@@ -14,6 +14,13 @@ from snnlib.forward_forward.goodness import (
     goodness,
     normalise_length,
 )
+from snnlib.forward_forward.judging import (
+    classify_by_goodness,
+    classify_by_rate,
+    every_label_rate,
+    first_layer_goodness,
+    label_goodness,
+)
 from snnlib.forward_forward.labels import (
     draw_likely_wrong_labels,
     draw_wrong_labels,
@@ -21,16 +28,7 @@ from snnlib.forward_forward.labels import (
     overlay_neutral,
     with_every_label,
 )
-from snnlib.forward_forward.network import (
-    ForwardForwardLayer,
-    ForwardForwardNetwork,
-    classify_by_goodness,
-    classify_by_rate,
-    every_label_rate,
-    first_layer_goodness,
-    label_goodness,
-    train_layers,
-)
+from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork, train_layers
 from snnlib.memory import counting_remembered
 from snnlib.neurons import LIFParameters
 from snnlib.posts.fourth import PostNetwork, overlay_labels_in_column, post_loss

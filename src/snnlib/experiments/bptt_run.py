@@ -4,15 +4,15 @@ Everything random in an epoch follows from (seed, epoch, purpose) alone.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnlib.anytime import Reading, read_anytime
 from snnlib.augment import shift_images, warp_images
 from snnlib.data import Batches, ImageSet, load_mnist, make_loader, split_validation
 from snnlib.experiments.distributed import Group
@@ -21,16 +21,21 @@ from snnlib.experiments.engines import (
     choose_engine,
     make_network,
     make_respond,
-    normalised,
+    reading_of,
 )
-from snnlib.experiments.own_images import fitting
-from snnlib.metrics import History
+from snnlib.experiments.learner import Progress
+from snnlib.experiments.own_images import fitting, told
+from snnlib.intervals import accuracy_interval
+from snnlib.metrics import Epoch, EpochMetrics, History
+from snnlib.posts.fifth import sum_of_squares
+from snnlib.posts.third import log_softmax_mse, softmax_mse
 from snnlib.readout import rate_cross_entropy, rate_mse
-from snnlib.records.environment import pick_device
+from snnlib.records.environment import has_bfloat16_instructions, pick_device
+from snnlib.records.ledger import Result
 from snnlib.settings.presets import ExperimentConfig
-from snnlib.training import Respond
+from snnlib.training import Respond, evaluate, train_epoch
 
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+logger = logging.getLogger(__name__)
 
 
 def stream_seed(seed: int, epoch: int, purpose: str) -> int:
@@ -66,10 +71,9 @@ class TrainingBatches:
 
 @dataclass
 class Run:
-    """All parts of a run, joined."""
+    """A network that learns by backpropagation through time, with all that it needs."""
 
     config: ExperimentConfig
-    device: torch.device
     engine: str
     network: nn.Module
     respond: Respond
@@ -81,19 +85,38 @@ class Run:
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None
     autocast: torch.autocast | None
+    device: str
     group: Group
-    history: History = field(default_factory=History)
-    selected: dict[str, Tensor] = field(default_factory=dict)
 
-    @property
-    def watched(self) -> str:
-        """The set whose accuracy picks the epoch."""
-        return "test" if self.validation is None else "validation"
+    def __post_init__(self) -> None:
+        self.protocol = self.config.protocol
+        self.settings = {**asdict(self.config), "engine": self.engine, "device": self.device}
+        self.n_epochs = self.config.epochs
+        self.may_change = {"device", "question"}
+        if self.config.schedule == "none":  # else the rate of each epoch depends on their number
+            self.may_change.add("epochs")
+        self.watched: str | None = "test" if self.validation is None else "validation"
+        self.images = told(
+            training_images=self.training.batches.images,
+            validation_images=None if self.validation is None else self.validation.images,
+            test_images=self.test.images,
+        )
 
-    @property
-    def evaluations(self) -> dict[str, Batches]:
-        """The sets to look at after each epoch; never the test set in the honest protocol."""
-        return {self.watched: self.test if self.validation is None else self.validation}
+    def learn(self, number: int) -> EpochMetrics:
+        """One epoch; everything random in it is seeded by (seed, epoch, purpose)."""
+        self.restart_randomness(number)
+        return train_epoch(
+            self.network,
+            self.respond,
+            self.training,
+            self.loss,
+            self.optimizer,
+            scheduler=self.scheduler,
+            autocast=self.autocast,
+            max_grad_norm=self.config.max_grad_norm,
+            after_backward=self.group.combine,
+            epoch=number,
+        )
 
     def restart_randomness(self, epoch: int) -> None:
         """Seed everything random in this epoch by (seed, epoch, purpose)."""
@@ -104,6 +127,54 @@ class Run:
         self.training.moves.manual_seed(stream_seed(seed, epoch, "shift"))
         self.noise.restart(stream_seed(seed, epoch, "encode"))
 
+    def evaluate(self) -> dict[str, EpochMetrics]:
+        """Look at validation images; at the test set only in the posts' protocol."""
+        looked_at = self.test if self.validation is None else self.validation
+        name = "test" if self.validation is None else "validation"
+        return {name: evaluate(self.network, self.respond, looked_at, self.loss)}
+
+    def state(self) -> dict[str, Any]:
+        """Weights, optimizer and schedule; randomness needs no more than the epoch's number."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+
+    def describe(self, history: History, reported: Epoch) -> dict[str, Any]:
+        """Look at the test set, once, with the weights that validation picked."""
+        last, honest = history.epochs[-1], self.validation is not None
+        return {
+            "last": None if honest else _result(last["test"], last.number),
+            "best_on_test": None if honest else _result(reported["test"], reported.number),
+            "validation_selected": self._test_once(reported.number) if honest else None,
+            "extra": {"n_processes": self.group.size, **self._early_readings(reported.number)},
+        }
+
+    def _test_once(self, epoch: int) -> Result:
+        self.noise.restart(stream_seed(self.config.seed, epoch, "test"))
+        return _result(evaluate(self.network, self.respond, self.test, self.loss), epoch)
+
+    def _early_readings(self, epoch: int) -> dict[str, Any]:
+        """Accuracy and work after each step, of the reported weights on the test images."""
+        if self.config.anytime_steps is None:
+            return {}
+        seed = stream_seed(self.config.seed, epoch, "test")
+        reading = reading_of(self.config, self.network, self.test, self.engine, seed)
+        return {"anytime": reading.to_dict()}
+
+
+def _result(metrics: EpochMetrics, epoch: int) -> Result:
+    low, high = accuracy_interval(metrics.n_correct, metrics.n_images)
+    return Result(metrics.n_correct, metrics.n_images, epoch, low, high)
+
 
 def prepare_run(
     config: ExperimentConfig,
@@ -112,6 +183,7 @@ def prepare_run(
     progress: Progress | None,
     group: Group,
 ) -> Run:
+    """All parts of a run, joined and about to begin."""
     group.check_batch_size(config.batch_size)
     device = torch.device(pick_device(group.device(config.device)))
     engine = choose_engine(config, device)
@@ -127,12 +199,12 @@ def prepare_run(
             f"batch_size must not exceed the {len(training)} training images when drop_last=True "
             f"leaves out what fills no batch, got {config.batch_size}"
         )
+    _warn_of_slow_precision(config, device, group)
     amp = None if config.amp == "off" else getattr(torch, config.amp)
     learning = TrainingBatches(batches, config, torch.Generator(), progress)
     respond = _respond_early_and_late(config, network, noise, engine, learning)
     return Run(
         config=config,
-        device=device,
         engine=engine,
         network=network,
         respond=_respond_as_one_of(group, respond, noise),
@@ -144,8 +216,18 @@ def prepare_run(
         optimizer=optimizer,
         scheduler=_make_scheduler(config, optimizer, len(batches)),
         autocast=None if amp is None else torch.autocast(device.type, amp),
+        device=str(device),
         group=group,
     )
+
+
+def _warn_of_slow_precision(config: ExperimentConfig, device: torch.device, group: Group) -> None:
+    asked = config.amp == "bfloat16" and device.type == "cpu" and group.leads
+    if asked and has_bfloat16_instructions() is False:
+        logger.warning(
+            "amp='bfloat16' makes this run slower, not faster: this processor has no "
+            "instructions for it; amp='off' is the better choice here"
+        )
 
 
 def _respond_early_and_late(
@@ -221,21 +303,6 @@ def _make_scheduler(
     return None
 
 
-def log_softmax_mse(rate: Tensor, labels: Tensor) -> Tensor:
-    """The third post's printed loss: its target 1 can never be reached, since log p <= 0."""
-    return rate_mse(F.log_softmax(rate, dim=1), labels)
-
-
-def softmax_mse(rate: Tensor, labels: Tensor) -> Tensor:
-    """The loss that the third post's log points to: of rates in [0, 1], p stays below 0.24."""
-    return rate_mse(F.softmax(rate, dim=1), labels)
-
-
-def sum_of_squares(rate: Tensor, labels: Tensor) -> Tensor:
-    """Half the sum of squares, whose gradient is rate minus target, as the fifth post uses it."""
-    return 0.5 * rate.numel() * rate_mse(rate, labels)
-
-
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": rate_mse,
     "cross_entropy": rate_cross_entropy,
@@ -244,32 +311,3 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "softmax_mse": softmax_mse,
     "sum_of_squares": sum_of_squares,
 }
-
-
-def reading_of(
-    config: ExperimentConfig,
-    network: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    engine: str,
-    seed: int,
-) -> Reading:
-    """Read the network of an experiment for ``config.anytime_steps`` steps.
-
-    The encoder draws the spikes that an evaluation with this engine and seed sees.
-    """
-    assert config.anytime_steps is not None
-    n_steps = config.anytime_steps
-    noise = Noise(torch.Generator(next(network.parameters()).device))
-    noise.restart(seed)
-
-    def encode(images: Tensor) -> Tensor:
-        if engine != "events":
-            return noise.encode(images, n_steps)
-        from snnlib.fast.events import poisson_spikes
-
-        first = noise.serve(len(images))
-        spikes = poisson_spikes(images, n_steps, seed=seed, first_index=first)
-        return spikes.unflatten(2, images.shape[1:])
-
-    shown = ((normalised(config, images), labels) for images, labels in batches)
-    return read_anytime(network, shown, n_steps, encode if config.encoding == "poisson" else None)

@@ -15,7 +15,7 @@ differ in who computes the time steps:
 import functools
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,7 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from snnlib import checks
+from snnlib.anytime import Reading, read_anytime
 from snnlib.checks.layers import time_begins_at
 from snnlib.encoding import constant_encode, poisson_encode
 from snnlib.fast.known_layers import dense_layer, knows, parameters_of, surrogate_of
@@ -290,3 +291,32 @@ def _reason_not(engine: str) -> str:
 @functools.cache
 def _say_once(text: str) -> None:
     logger.warning(text)
+
+
+def reading_of(
+    config: ExperimentConfig,
+    network: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    engine: str,
+    seed: int,
+) -> Reading:
+    """Read the network of an experiment for ``config.anytime_steps`` steps.
+
+    The encoder draws the spikes that an evaluation with this engine and seed sees.
+    """
+    assert config.anytime_steps is not None
+    n_steps = config.anytime_steps
+    noise = Noise(torch.Generator(next(network.parameters()).device))
+    noise.restart(seed)
+
+    def encode(images: Tensor) -> Tensor:
+        if engine != "events":
+            return noise.encode(images, n_steps)
+        from snnlib.fast.events import poisson_spikes
+
+        first = noise.serve(len(images))
+        spikes = poisson_spikes(images, n_steps, seed=seed, first_index=first)
+        return spikes.unflatten(2, images.shape[1:])
+
+    shown = ((normalised(config, images), labels) for images, labels in batches)
+    return read_anytime(network, shown, n_steps, encode if config.encoding == "poisson" else None)

@@ -1,23 +1,22 @@
-"""One experiment from its settings to its record: the one place that joins the rooms.
+"""One run, whatever learns: settings in, one complete record out.
 
-Everything random in an epoch follows from (seed, epoch, purpose) alone. So a run
-that was interrupted at any moment and resumed at the last epoch's end finishes
-exactly like an undisturbed one (same engine, device and number of threads).
+What learns is a ``Learner``, and the runner asks nobody's kind. It holds what all runs
+share, once: the history, the choice of the epoch, checkpoints, going on from one,
+keeping weights, and the record.
 """
 
-import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from snnlib.checks import instance
 from snnlib.data import ImageSet
-from snnlib.experiments.bptt_run import Progress, Run, prepare_run, reading_of, stream_seed
 from snnlib.experiments.distributed import Group
-from snnlib.experiments.own_images import told
-from snnlib.intervals import accuracy_interval
-from snnlib.metrics import Epoch, EpochMetrics, History
+from snnlib.experiments.learner import Learner, Progress
+from snnlib.metrics import Epoch, History
 from snnlib.records.checkpoints import (
     check_run_files,
     load_checkpoint,
@@ -26,15 +25,36 @@ from snnlib.records.checkpoints import (
     save_checkpoint,
     save_weights,
 )
-from snnlib.records.environment import has_bfloat16_instructions, stamp
-from snnlib.records.ledger import Result, RunRecord
-from snnlib.settings.claims import CLAIMS, Claim
-from snnlib.settings.presets import PRESETS, ExperimentConfig
-from snnlib.training import evaluate, fit
+from snnlib.records.environment import stamp
+from snnlib.records.ledger import RunRecord
+from snnlib.settings.ff_presets import FFConfig, PostConfig
+from snnlib.settings.presets import ExperimentConfig
+from snnlib.training import run_epochs
 
-logger = logging.getLogger(__name__)
 
-__all__ = ["CLAIMS", "PRESETS", "Claim", "ExperimentConfig", "run_experiment", "stamp"]
+def make_learner(
+    config: Any,
+    training_images: ImageSet | None,
+    test_images: ImageSet | None,
+    progress: Progress | None,
+    group: Group,
+) -> Learner:
+    """The learner that belongs to settings of this kind: the only place that asks for it."""
+    if isinstance(config, ExperimentConfig):
+        from snnlib.experiments.bptt_run import prepare_run
+
+        return prepare_run(config, training_images, test_images, progress, group)
+    if not isinstance(config, FFConfig | PostConfig):
+        instance("config", config, ExperimentConfig, FFConfig, PostConfig)
+    from snnlib.experiments import ff_run
+
+    if isinstance(config, PostConfig):
+        if group.size > 1:
+            raise ValueError(
+                f"preset {config.name!r}, a row of the post, runs in one process, got {group.size}"
+            )
+        return ff_run.PostLearner(config, training_images, test_images)
+    return ff_run.ForwardForwardLearner(config, training_images, test_images, progress, group)
 
 
 def run_experiment(
@@ -52,9 +72,8 @@ def run_experiment(
     """Run one experiment and describe it completely.
 
     Args:
-        config: The settings, from ``PRESETS`` or your own; a Forward-Forward
-            configuration goes to its own room.
-        resume: A checkpoint of the same settings to go on from.
+        config: The settings, from ``PRESETS``, ``FF_PRESETS`` or your own.
+        resume: A checkpoint of the same settings and images to go on from.
         checkpoint: Where to store the state after every epoch. A file that is
             there already, of another run, is kept as ``NAME.old``.
         weights: Where to keep the weights of the reported epoch (safetensors);
@@ -75,104 +94,69 @@ def run_experiment(
             ours stands where one would be written; nothing is written.
             Or ``config`` are no settings, or do not fit ``group``.
     """
-    if not isinstance(config, ExperimentConfig):
-        from snnlib.experiments.ff_run import FFConfig, PostConfig, run_ff_experiment
-
-        instance("config", config, ExperimentConfig, FFConfig, PostConfig)
-        if group.size > 1:
-            raise ValueError(f"preset {config.name!r} runs in one process, got {group.size}")
-        return run_ff_experiment(
-            config,
-            resume=resume,
-            checkpoint=checkpoint,
-            weights=weights,
-            on_epoch_end=on_epoch_end,
-            progress=progress,
-            training_images=training_images,
-            test_images=test_images,
-        )
     if not group.leads:  # it computes with the others and keeps quiet
         resume = checkpoint = weights = on_epoch_end = progress = None
     with group.all_or_none():
         checkpoint, weights, resume = check_run_files(checkpoint, weights, resume)
-        run = prepare_run(config, training_images, test_images, progress, group)
-        state = None if resume is None else _read_state(run, resume)
-    _restore(run, group.from_leader(state))
-    _warn_of_slow_precision(run)
-    if checkpoint is not None:
-        move_aside(checkpoint, resume)
-        save_checkpoint(checkpoint, _state(run))
+        learner = make_learner(config, training_images, test_images, progress, group)
+        found = None if resume is None else _read_state(learner, config, resume)
+    history, selected = _restore(learner, group, found)
+
+    def store() -> None:
+        if checkpoint is not None:
+            save_checkpoint(checkpoint, _state(learner, config, history, selected))
 
     def after_epoch(epoch: Epoch) -> None:
-        _select(run, epoch)
-        if checkpoint is not None:
-            save_checkpoint(checkpoint, _state(run))
+        if _reported(learner, history) is epoch:
+            selected.update(_copied(learner.network))
+        store()
         if on_epoch_end is not None:
             on_epoch_end(epoch)
 
-    fit(
-        run.network,
-        run.respond,
-        run.training,
-        run.evaluations,
-        run.loss,
-        run.optimizer,
-        config.epochs,
-        start_epoch=len(run.history),
-        history=run.history,
-        on_epoch_start=run.restart_randomness,
-        on_epoch_end=after_epoch,
-        scheduler=run.scheduler,
-        autocast=run.autocast,
-        max_grad_norm=config.max_grad_norm,
-        after_backward=group.combine,
-    )
-    record = _record(run)
+    if checkpoint is not None:
+        move_aside(checkpoint, resume)
+    store()
+    run_epochs(learner.learn, learner.evaluate, learner.n_epochs, history, after_epoch)
+    learner.network.load_state_dict(selected)
+    record = _record(learner, config, history)
     if weights is not None:
-        save_weights(weights, run.selected, record_id=record.id)
+        save_weights(weights, selected, record_id=record.id)
     return record
 
 
-def _warn_of_slow_precision(run: Run) -> None:
-    asked = run.config.amp == "bfloat16" and run.device.type == "cpu" and run.group.leads
-    if asked and has_bfloat16_instructions() is False:
-        logger.warning(
-            "amp='bfloat16' makes this run slower, not faster: this processor has no "
-            "instructions for it; amp='off' is the better choice here"
-        )
+def _copied(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
-def _select(run: Run, epoch: Epoch) -> None:
-    """Keep the weights of the best epoch so far; of equals, the first."""
-    if run.history.best(run.watched) is epoch:
-        weights = run.network.state_dict()
-        run.selected = {name: tensor.detach().clone() for name, tensor in weights.items()}
+def _reported(learner: Learner, history: History) -> Epoch:
+    return history.epochs[-1] if learner.watched is None else history.best(learner.watched)
 
 
-def _state(run: Run) -> dict[str, Any]:
+def _state(
+    learner: Learner, config: Any, history: History, selected: dict[str, Tensor]
+) -> dict[str, Any]:
     return {
-        "settings": asdict(run.config),
-        "images": _images(run),
-        "network": run.network.state_dict(),
-        "selected": run.selected,
-        "optimizer": run.optimizer.state_dict(),
-        "scheduler": None if run.scheduler is None else run.scheduler.state_dict(),
-        "history": run.history.to_dict(),
+        "settings": asdict(config),
+        "images": learner.images,
+        "history": history.to_dict(),
+        "selected": selected,
+        "learner": learner.state(),
     }
 
 
-def _images(run: Run) -> dict[str, Any]:
-    validation = None if run.validation is None else run.validation.images
-    training, test = run.training.batches.images, run.test.images
-    return told(training_images=training, validation_images=validation, test_images=test)
-
-
-def _read_state(run: Run, path: str | Path) -> dict[str, Any]:
-    config, state = run.config, load_checkpoint(path)
-    _check_settings(config, state.get("settings", {}), path)
-    images = _images(run)
-    refuse_other_settings(path, state.get("images", images), images, ())
-    if len(state["history"]) > config.epochs:
+def _read_state(learner: Learner, config: Any, path: str | Path) -> dict[str, Any]:
+    """The state in a checkpoint, refused if it is of another run."""
+    state = load_checkpoint(path)
+    # A setting that did not exist when it was made had its default value.
+    defaults = {f.name: f.default for f in fields(config) if f.default is not MISSING}
+    stored = {**defaults, **state.get("settings", {})}
+    refuse_other_settings(path, stored, asdict(config), learner.may_change)
+    if "learner" not in state:
+        raise ValueError(
+            f"{path} was made by an earlier version of snnlib; nothing was changed; begin anew"
+        )
+    refuse_other_settings(path, state["images"], learner.images, ())
+    if len(state["history"]) > learner.n_epochs:
         raise ValueError(
             f"epochs must be at least the {len(state['history'])} that {path} holds, "
             f"got {config.epochs}"
@@ -180,71 +164,39 @@ def _read_state(run: Run, path: str | Path) -> dict[str, Any]:
     return state
 
 
-def _restore(run: Run, state: dict[str, Any] | None) -> None:
+def _restore(
+    learner: Learner, group: Group, found: dict[str, Any] | None
+) -> tuple[History, dict[str, Tensor]]:
     """Go on from a state; without one, begin: every process with the same weights."""
+    state = group.from_leader(found)
     if state is None:
-        run.group.start_alike(run.network)
-        return
-    run.network.load_state_dict(state["network"])
-    run.optimizer.load_state_dict(state["optimizer"])
-    if run.scheduler is not None:
-        run.scheduler.load_state_dict(state["scheduler"])
-    run.history = History.from_dict(state["history"])
-    run.selected = {name: tensor.to(run.device) for name, tensor in state["selected"].items()}
+        group.start_alike(learner.network)
+        return History(), {}
+    learner.load(state["learner"])
+    device = next(iter(learner.network.state_dict().values())).device
+    selected = {name: tensor.to(device) for name, tensor in state["selected"].items()}
+    return History.from_dict(state["history"]), selected
 
 
-def _check_settings(config: ExperimentConfig, stored: dict[str, Any], path: str | Path) -> None:
-    """Refuse a checkpoint of other settings; only the device, and the end, may change.
-
-    A setting that did not exist when it was made had its default value.
-    """
-    stored = {**asdict(ExperimentConfig("-", "-", "-")), **stored}
-    free = {"device", "question"} | ({"epochs"} if config.schedule == "none" else set())
-    refuse_other_settings(path, stored, asdict(config), free)
-
-
-def _result(metrics: EpochMetrics, epoch: int) -> Result:
-    low, high = accuracy_interval(metrics.n_correct, metrics.n_images)
-    return Result(metrics.n_correct, metrics.n_images, epoch, low, high)
-
-
-def _test_once(run: Run, epoch: int) -> Result:
-    """Look at the test set, once, with the weights that validation picked."""
-    run.network.load_state_dict(run.selected)
-    run.noise.restart(stream_seed(run.config.seed, epoch, "test"))
-    return _result(evaluate(run.network, run.respond, run.test, run.loss), epoch)
-
-
-def _early_readings(run: Run, epoch: int) -> dict[str, Any]:
-    """Accuracy and work after each step, of the reported weights on the test images."""
-    if run.config.anytime_steps is None:
-        return {}
-    run.network.load_state_dict(run.selected)
-    seed = stream_seed(run.config.seed, epoch, "test")
-    reading = reading_of(run.config, run.network, run.test, run.engine, seed)
-    return {"anytime": reading.to_dict()}
-
-
-def _record(run: Run) -> RunRecord:
-    config, history = run.config, run.history
-    best, last = history.best(run.watched), history.epochs[-1]
-    honest = run.validation is not None
+def _record(learner: Learner, config: Any, history: History) -> RunRecord:
+    """The run described: what is the same for all, and what its learner adds."""
+    n = {name: 0 if told is None else told[0] for name, told in learner.images.items()}
+    test = learner.images["test_images"]
+    assert test is not None
+    epochs = [[epoch.training, *epoch.evaluation.values()] for epoch in history.epochs]
     return RunRecord(
         claim=config.claim,
         preset=config.name,
         question=config.question,
-        settings={**asdict(config), "engine": run.engine, "device": str(run.device)},
-        protocol=config.protocol,
+        settings=learner.settings,
+        protocol=learner.protocol,
         seed=config.seed,
-        data_source=run.test.images.source.replace(" test set", ""),
-        n_training=len(run.training.batches.images),
-        n_validation=0 if run.validation is None else len(run.validation.images),
-        n_test=len(run.test.images),
+        data_source=test[1].replace(" test set", ""),
+        n_training=n["training_images"],
+        n_validation=n["validation_images"],
+        n_test=n["test_images"],
         history=history.to_dict(),
-        last=None if honest else _result(last["test"], last.number),
-        best_on_test=None if honest else _result(best["test"], best.number),
-        validation_selected=_test_once(run, best.number) if honest else None,
-        seconds=sum(e[name].seconds for e in history.epochs for name in ("training", run.watched)),
-        extra={"n_processes": run.group.size, **_early_readings(run, best.number)},
-        **stamp(config.name, config.protocol, config.seed, run.device),
+        seconds=sum(metrics.seconds for looks in epochs for metrics in looks),
+        **learner.describe(history, _reported(learner, history)),
+        **stamp(config.name, learner.protocol, config.seed, learner.device),
     )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from snnlib.forward_forward.layers import LinkedLayer, make_layer
 from snnlib.forward_forward.network import ForwardForwardNetwork
 from snnlib.forward_forward.pairs import Lesson, Rule
+from snnlib.forward_forward.sharing import everybodys, ours
 from snnlib.readout import firing_rate, predict, rate_cross_entropy
 from snnlib.settings.ff_presets import FFConfig
 
@@ -38,7 +39,9 @@ def build_linked(config: FFConfig, noise: torch.Generator) -> LinkedNetwork:
 
 def learn_linked(network: LinkedNetwork, lesson: Lesson) -> Tensor:
     """Cross-entropy of the output rates, and its gradient in every layer."""
-    value = rate_cross_entropy(network(lesson.images)[-1], lesson.labels)
+    n_images = len(lesson.labels)
+    rate = network(ours(lesson.images, n_images, lesson.group))[-1]
+    value = rate_cross_entropy(everybodys(rate, n_images, lesson.group), lesson.labels)
     value.backward()
     return value.detach()[None]
 

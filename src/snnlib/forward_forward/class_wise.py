@@ -22,6 +22,7 @@ from snnlib.forward_forward.goodness import class_goodness, every_label_loss
 from snnlib.forward_forward.layers import neuron_of
 from snnlib.forward_forward.network import ForwardForwardNetwork, learn_from
 from snnlib.forward_forward.pairs import Lesson, Rule, answers_from_layer
+from snnlib.forward_forward.sharing import everybodys, ours
 from snnlib.settings.ff_experiment import grid_shape
 from snnlib.settings.ff_presets import FFConfig
 
@@ -133,12 +134,13 @@ def build_classwise(config: FFConfig, noise: torch.Generator) -> ForwardForwardN
 
 def learn_classwise(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
     """Every layer makes the true class stand out among its ten goodnesses (a softmax of them)."""
-    images, labels, config, _, only = lesson
+    images, labels, config, _, only, group = lesson
 
     def objective(rate: Tensor) -> Tensor:
+        rate = everybodys(rate, len(labels), group)
         return every_label_loss(config.gain * class_goodness(rate, config.goodness), labels)
 
-    return learn_from(network, images, objective, only)[0]
+    return learn_from(network, ours(images, len(labels), group), objective, only)[0]
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from snnlib.forward_forward.labels import overlay_labels, overlay_neutral
 from snnlib.forward_forward.layers import build_network, make_layer
 from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork
 from snnlib.forward_forward.pairs import Lesson, Rule, learn_pairs
+from snnlib.forward_forward.sharing import everybodys, ours
 from snnlib.readout import predict, rate_mse
 from snnlib.settings.ff_presets import FFConfig
 
@@ -65,6 +66,7 @@ def learn_two_pass(network: TaughtNetwork, lesson: Lesson) -> Tensor:
     """The last layer learns the true digit from both kinds of image, by MSE on its rates."""
     losses, top = learn_pairs(network.hidden, lesson)
     rate = cast(ForwardForwardLayer, network.head).rate(top)
+    rate = everybodys(rate, len(lesson.labels), lesson.group)
     return _with_head(losses, rate_mse(rate, lesson.labels.repeat(2)))
 
 
@@ -95,7 +97,9 @@ def build_neutral_head(config: FFConfig, noise: torch.Generator) -> TaughtNetwor
 def learn_neutral_head(network: TaughtNetwork, lesson: Lesson) -> Tensor:
     """The linear map learns the digit by cross-entropy, from images that carry no label."""
     losses, _ = learn_pairs(network.hidden, lesson)
-    outputs = network.head(features(network.hidden, lesson.images))
+    images = ours(lesson.images, len(lesson.labels), lesson.group)
+    outputs = network.head(features(network.hidden, images))
+    outputs = everybodys(outputs, len(lesson.labels), lesson.group)
     return _with_head(losses, F.cross_entropy(outputs, lesson.labels))
 
 

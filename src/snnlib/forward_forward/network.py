@@ -18,18 +18,12 @@ from torch import Tensor, nn
 
 from snnlib import checks
 from snnlib.checks.divergence import DivergenceCheck
-from snnlib.fast.known_layers import is_plain_linear
 from snnlib.forward_forward.goodness import (
     goodness,
     inputs_for,
     normalise_length,
-    pictures_for,
 )
-from snnlib.forward_forward.labels import (
-    overlay_labels,
-    with_every_label,
-)
-from snnlib.readout import firing_rate, predict
+from snnlib.readout import firing_rate
 
 Pair = tuple[Tensor, Tensor]  # positive and negative inputs, equally many
 
@@ -190,9 +184,8 @@ def train_layers(
     """
     if only is not None:
         only = checks.whole_number("only", only, 0, len(network.layers) - 1)
-    history: list[Tensor] = []
-    check = DivergenceCheck(network, optimizer)
-    for good, bad in pairs:
+
+    def learn(good: Tensor, bad: Tensor) -> Tensor:
         positive = inputs_for("positive inputs", network, good)
         negative = inputs_for("negative inputs", network, bad)
         if positive.shape != negative.shape:
@@ -201,12 +194,49 @@ def train_layers(
                 f"got {list(positive.shape)} and {list(negative.shape)}"
             )
         both = torch.cat([positive, negative], dim=1 if positive.dim() == 3 else 0)
+        return learn_from(network, both, lambda rate: loss(*measure(rate).chunk(2)), only)[0]
+
+    return train_batches(network, pairs, learn, optimizer, after_step=after_step)
+
+
+def train_batches(
+    network: nn.Module,
+    batches: Iterable[tuple[Tensor, ...]],
+    learn: Callable[..., Tensor],
+    optimizer: torch.optim.Optimizer,
+    *,
+    after_backward: Callable[[nn.Module], object] | None = None,
+    after_step: Callable[[], object] | None = None,
+    stage: str = "",
+) -> list[float]:
+    """The loop of every layer-wise rule, and of its every run: gradients, then a step, per batch.
+
+    Args:
+        network: The layers; their parameters are the optimizer's.
+        batches: What ``learn`` is given, batch after batch.
+        learn: Adds the gradients of one batch, and hands back the losses ``[L]``.
+        optimizer: Steps once per batch.
+        after_backward: Called with ``network`` once its gradients are there.
+        after_step: Called after each step.
+        stage: Said if the run diverges, ``"epoch 3"`` for instance.
+
+    Returns:
+        The mean of each loss.
+
+    Raises:
+        FloatingPointError: A gradient, a parameter or a running statistic is not finite.
+        ValueError: ``batches`` is empty.
+    """
+    history: list[Tensor] = []
+    check = DivergenceCheck(network, optimizer, stage)
+    for batch in batches:
         optimizer.zero_grad(set_to_none=True)
-        losses, _ = learn_from(network, both, lambda rate: loss(*measure(rate).chunk(2)), only)
-        history.append(losses)
-        check.gradients(both, losses)
+        history.append(learn(*batch))
+        if after_backward is not None:
+            after_backward(network)
+        check.gradients(batch[0], history[-1])
         check.step()
-        check.weights(both)
+        check.weights(batch[0])
         if after_step is not None:
             after_step()
     check.finish()
@@ -252,79 +282,3 @@ def learn_from(
         if number == only:
             break
     return torch.stack(losses), inputs
-
-
-@torch.no_grad()
-def label_goodness(
-    network: ForwardForwardNetwork,
-    images: Tensor,
-    *,
-    measure: Callable[[Tensor], Tensor] = goodness,
-    overlay: Callable[[Tensor, Tensor], Tensor] = overlay_labels,
-    n_classes: int = 10,
-) -> Tensor:
-    """Goodness that each layer finds in images with every label in turn: ``[L, N, n_classes]``."""
-    images = pictures_for(network, images)
-    rates = network(with_every_label(images, overlay, n_classes))
-    judged = torch.stack([measure(rate) for rate in rates])
-    return judged.view(len(rates), n_classes, len(images)).transpose(1, 2)
-
-
-def every_label_rate(layer: ForwardForwardLayer, images: Tensor, n_classes: int = 10) -> Tensor:
-    """Rates of the first layer for ``with_every_label(images)``, the quick way.
-
-    All labels light one pixel, so the length of the input is the same for all and the
-    current of label k is that of label 0, less one column of weights and plus another: one
-    matrix product serves all, there and back; not if the linear map does more than multiply.
-    Rates are ``[n_classes * N, K]``.
-    """
-    if not is_plain_linear(layer.linear):
-        return layer.rate(with_every_label(images, n_classes=n_classes))
-    marked = overlay_labels(images, torch.zeros_like(images[:, 0, 0, 0], dtype=torch.int64))
-    current = layer.current(marked)
-    columns = layer.linear.weight[:, :n_classes].T  # [n_classes, K]
-    change = (columns - columns[0])[:, None, :] * layer.scale_of(marked)  # [n_classes, N, K]
-    return layer.rate_of(current + change).flatten(0, 1)
-
-
-@torch.no_grad()
-def first_layer_goodness(
-    layer: ForwardForwardLayer,
-    images: Tensor,
-    *,
-    measure: Callable[[Tensor], Tensor] = goodness,
-    n_classes: int = 10,
-) -> Tensor:
-    """Goodness that the first layer finds with every label, ``[N, n_classes]``."""
-    return measure(every_label_rate(layer, images, n_classes)).view(n_classes, len(images)).T
-
-
-def classify_by_goodness(
-    network: ForwardForwardNetwork, images: Tensor, *, first_layer: int = 0, n_classes: int = 10
-) -> Tensor:
-    """The label with which the network finds an image best: ``[N, ...]`` to ``[N]``.
-
-    Goodness is summed from ``first_layer`` upwards, which must be there: the layer next to the
-    image often judges badly, and Hinton (2022, Sec. 3.3) leaves it out.
-    """
-    first_layer = checks.whole_number("first_layer", first_layer, 0, len(network.layers) - 1)
-    judged = label_goodness(network, images, n_classes=n_classes)
-    return predict(judged[first_layer:].sum(dim=0))
-
-
-@torch.no_grad()
-def classify_by_rate(
-    network: ForwardForwardNetwork,
-    images: Tensor,
-    *,
-    overlay: Callable[[Tensor, Tensor], Tensor] = overlay_labels,
-    n_classes: int = 10,
-) -> Tensor:
-    """The busiest neuron of the last layer, its rate summed over all labels: ``[N]``.
-
-    This is the fourth post's first way to predict. Forward-Forward gives the
-    output neurons no class, so it works only if something else has taught them.
-    """
-    images = pictures_for(network, images)
-    rate = network(with_every_label(images, overlay, n_classes))[-1]
-    return predict(rate.view(n_classes, len(images), -1).sum(dim=0))

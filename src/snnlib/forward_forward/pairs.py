@@ -17,6 +17,7 @@ from snnlib.forward_forward.goodness import (
     goodness,
     peer_spread,
 )
+from snnlib.forward_forward.judging import every_label_rate, first_layer_goodness, label_goodness
 from snnlib.forward_forward.labels import (
     draw_likely_wrong_labels,
     draw_wrong_labels,
@@ -24,14 +25,8 @@ from snnlib.forward_forward.labels import (
     with_every_label,
 )
 from snnlib.forward_forward.layers import build_network, draws_in_first_layer
-from snnlib.forward_forward.network import (
-    ForwardForwardLayer,
-    ForwardForwardNetwork,
-    every_label_rate,
-    first_layer_goodness,
-    label_goodness,
-    learn_from,
-)
+from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork, learn_from
+from snnlib.forward_forward.sharing import ALONE, Sharing, everybodys, ours
 from snnlib.readout import predict
 from snnlib.settings.ff_presets import FFConfig
 
@@ -41,7 +36,8 @@ class Lesson(NamedTuple):
 
     ``images`` are ``[N, 1, 28, 28]``, ``labels`` the true ones, ``[N]``. ``generator``
     decides wrong labels, and spikes that are drawn before the first layer. ``only``
-    is the one layer that learns; None means all of them.
+    is the one layer that learns; None means all of them. ``group`` are the processes
+    that share the batch.
     """
 
     images: Tensor
@@ -49,6 +45,7 @@ class Lesson(NamedTuple):
     config: FFConfig
     generator: torch.Generator
     only: int | None = None
+    group: Sharing = ALONE
 
 
 class Rule(NamedTuple):
@@ -73,9 +70,10 @@ class Rule(NamedTuple):
         config: FFConfig,
         generator: torch.Generator,
         only: int | None = None,
+        group: Sharing = ALONE,
     ) -> Tensor:
         """Gradients of a network from one :class:`Lesson`; its losses, ``[L]``."""
-        return self.teach(network, Lesson(images, labels, config, generator, only))
+        return self.teach(network, Lesson(images, labels, config, generator, only, group))
 
 
 def measure_and_loss(
@@ -99,7 +97,7 @@ def overlay_for(config: FFConfig, generator: torch.Generator) -> Callable[[Tenso
 
 def wrong_labels(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
     """Wrong labels at random, or as the first layer (or all layers) would confuse them."""
-    images, labels, config, generator, _ = lesson
+    images, labels, config, generator, *_ = lesson
     if config.negatives == "random":
         return draw_wrong_labels(labels, generator)
     measure, _ = measure_and_loss(config)
@@ -118,10 +116,10 @@ def learn_pairs(network: ForwardForwardNetwork, lesson: Lesson) -> tuple[Tensor,
     """Gradients from one batch, each image once with its own and once with a wrong label.
 
     Returns:
-        The loss of each layer that learns, and what the last of them hands on:
-        for positive images first, ``[2 N, K]``.
+        The loss of each layer that learns, and what the last of them hands on for our
+        share of the images: for positive ones first, ``[2 n, K]``.
     """
-    images, labels, config, generator, only = lesson
+    images, labels, config, generator, only, group = lesson
     wrong = wrong_labels(network, lesson)
     overlay = overlay_for(config, generator)
     positive, negative = overlay(images, labels), overlay(images, wrong)
@@ -129,28 +127,31 @@ def learn_pairs(network: ForwardForwardNetwork, lesson: Lesson) -> tuple[Tensor,
     measure, loss = measure_and_loss(config)
 
     def objective(rate: Tensor) -> Tensor:
+        rate = everybodys(rate, len(labels), group)
         value = loss(*measure(rate).chunk(2))
         return value + config.peer * peer_spread(rate) if config.peer else value
 
-    return learn_from(network, both, objective, only)
+    return learn_from(network, ours(both, len(labels), group), objective, only)
 
 
 def learn_every_label(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
     """Gradients from one batch, each image with all of its labels: the loss of each layer."""
-    images, labels, config, generator, only = lesson
+    images, labels, config, generator, only, group = lesson
     measure, _ = measure_and_loss(config)
 
     def objective(rate: Tensor) -> Tensor:
+        rate = everybodys(rate, len(labels), group)
         g = measure(rate).view(-1, len(labels)).T
         value = every_label_loss(g, labels, scale=config.scale)
         return value + config.peer * peer_spread(rate) if config.peer else value
 
     if config.encoding == "constant" and config.hand_over == "rate" and not config.label_again:
         with torch.set_grad_enabled(only in (None, 0)):
+            images = images[group.share(len(labels))]
             rate = every_label_rate(cast(ForwardForwardLayer, network.layers[0]), images)
         return learn_from(network, images, objective, only, first_rate=rate)[0]
     marked = with_every_label(images, overlay_for(config, generator))
-    return learn_from(network, marked, objective, only)[0]
+    return learn_from(network, ours(marked, len(labels), group), objective, only)[0]
 
 
 def answers_by_goodness(

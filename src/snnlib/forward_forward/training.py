@@ -4,16 +4,20 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from snnlib.augment import shift_images, warp_images
-from snnlib.checks.divergence import DivergenceCheck, check_finite_network
+from snnlib.checks.divergence import check_finite_network
 from snnlib.data import ImageSet
+from snnlib.forward_forward.layers import draws_in_first_layer
+from snnlib.forward_forward.network import train_batches
 from snnlib.forward_forward.pairs import Rule
 from snnlib.forward_forward.rules import RULES
+from snnlib.forward_forward.sharing import ALONE, Sharing
 from snnlib.settings.ff_presets import FFConfig
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
@@ -33,8 +37,8 @@ class FFRun:
     generator: torch.Generator
     noise: torch.Generator
     n_batches: int
+    group: Sharing = ALONE
     n_done: int = 0  # epochs
-    seconds: float = 0.0
     optimizer: torch.optim.Optimizer | None = None
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
 
@@ -52,8 +56,23 @@ class FFRun:
         return None if self.config.together else self.n_done // self.config.epochs
 
 
-def prepare_ff(config: FFConfig, n_training: int) -> FFRun:
-    """A fresh network, with weights drawn from the run's seed, about to begin."""
+def prepare_ff(config: FFConfig, n_training: int, group: Sharing = ALONE) -> FFRun:
+    """A fresh network, with weights drawn from the run's seed, about to begin.
+
+    Raises:
+        ValueError: A batch would hold too few images for the rule or for the processes, or
+            these would draw other spikes than one.
+    """
+    if 0 < n_training % config.batch_size < group.size:
+        raise ValueError(
+            f"batch_size must not leave fewer of {n_training} training images in a batch than "
+            f"the {group.size} processes that share it, got {config.batch_size}"
+        )
+    if group.size > 1 and draws_in_first_layer(config):
+        raise ValueError(
+            f"preset {config.name!r} draws spikes in its first layer, and runs in one process, "
+            f"got {group.size}"
+        )
     if config.rule == "class-wise" and n_training % config.batch_size == 1:
         raise ValueError(
             f"batch_size must not leave one of {n_training} training images alone in a batch with "
@@ -65,7 +84,8 @@ def prepare_ff(config: FFConfig, n_training: int) -> FFRun:
         torch.manual_seed(config.seed)
         network = RULES[config.rule].build(config, noise).to(device)
     generator = torch.Generator(device=device).manual_seed(config.seed)
-    return FFRun(config, network, generator, noise, -(-n_training // config.batch_size))
+    n_batches = -(-n_training // config.batch_size)
+    return FFRun(config, network, generator, noise, n_batches, group)
 
 
 def _begin_stage(run: FFRun) -> None:
@@ -95,33 +115,30 @@ def learn_epoch(run: FFRun, training: ImageSet, progress: Progress | None = None
     run.network.train()
     device = training.labels.device
     order = torch.randperm(len(training), generator=run.generator, device=device)
-    batches: Iterable[Tensor] = order.split(run.config.batch_size)
-    batches = batches if progress is None else progress(batches, run.n_done + 1)
-    history = []
-    check = DivergenceCheck(run.network, run.optimizer, f"epoch {run.n_done + 1}")
-    for chosen in batches:
-        run.optimizer.zero_grad(set_to_none=True)
-        images = training.images[chosen]
-        history.append(_learn_batch(run, images, training.labels[chosen]))
-        check.gradients(images, history[-1])
-        check.step()
-        check.weights(images)
-        run.scheduler.step()
-    check.finish()
-    losses = torch.stack(history).mean(dim=0).tolist()
+    parts: Iterable[Tensor] = order.split(run.config.batch_size)
+    parts = parts if progress is None else progress(parts, run.n_done + 1)
+    losses = train_batches(
+        run.network,
+        ((training.images[chosen], training.labels[chosen]) for chosen in parts),
+        partial(_learn_batch, run),
+        run.optimizer,
+        after_backward=run.group.combine,
+        after_step=run.scheduler.step,
+        stage=f"epoch {run.n_done + 1}",
+    )
     if not all(map(math.isfinite, losses)):
         raise FloatingPointError(
             f"the training loss became {losses}; a smaller lr is the usual cure"
         )
     run.n_done += 1
-    return cast(list[float], losses)
+    return losses
 
 
 def _learn_batch(run: FFRun, images: Tensor, labels: Tensor) -> Tensor:
     config, generator = run.config, run.generator
     images = shift_images(images, config.shift_pixels, generator=generator)
     images = warp_images(images, config.rotate_degrees, config.zoom, generator=generator)
-    return run.rule.learn(run.network, images, labels, config, generator, run.only)
+    return run.rule.learn(run.network, images, labels, config, generator, run.only, run.group)
 
 
 def train_ff(
@@ -143,15 +160,11 @@ def train_ff(
         progress: Wraps the batches of epoch n, say in a progress bar.
     """
     run = run or prepare_ff(config, len(training))
-    start = time.perf_counter() - run.seconds
     while run.n_done < run.n_planned:
         begin = time.perf_counter()
         losses = learn_epoch(run, training, progress)
-        seconds = time.perf_counter() - begin
-        run.seconds = time.perf_counter() - start
         if on_epoch_end is not None:
-            on_epoch_end(run.network, losses, seconds)
-        run.seconds = time.perf_counter() - start
+            on_epoch_end(run.network, losses, time.perf_counter() - begin)
     return run.network
 
 
@@ -182,14 +195,13 @@ def state_of(run: FFRun) -> dict[str, Any]:
         "generator": run.generator.get_state(),
         "noise": run.noise.get_state(),
         "n_done": run.n_done,
-        "seconds": run.seconds,
     }
 
 
 def load_state(run: FFRun, state: dict[str, Any]) -> None:
     """Put a fresh run where a stored one was at the end of an epoch."""
     run.network.load_state_dict(state["network"])
-    run.n_done, run.seconds = state["n_done"], state["seconds"]
+    run.n_done = state["n_done"]
     if run.n_done % run.config.epochs:  # in the middle of a stage
         _begin_stage(run)
         assert run.optimizer is not None

@@ -5,9 +5,8 @@ The post trains on one batch of 64 images and reports eight rows. A
 switch turned off mends one fault. Chapter 8 tells what each is worth.
 """
 
-from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +25,7 @@ from snnlib.readout import firing_rate, predict
 from snnlib.settings.ff_presets import PostConfig
 from snnlib.surrogate import ATan, Sigmoid
 
+Pair = tuple[Tensor, Tensor, Tensor]  # positive inputs, negative inputs, true labels
 PORTION = 250  # images that are answered at a time
 
 
@@ -135,51 +135,57 @@ class PostNetwork(nn.Module):
         )
 
 
-def _pairs(
-    images: ImageSet, config: PostConfig, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Positive inputs, negative inputs and true labels, batch after batch without end."""
-    overlay = overlay_labels_in_column if config.label_in_column else overlay_labels
-    while True:
-        order = torch.randperm(len(images), generator=generator, device=images.labels.device)
-        for chosen in order.split(config.batch_size):
-            pictures, labels = images.images[chosen], images.labels[chosen]
-            wrong = draw_wrong_labels(labels, generator)
-            positive, negative = overlay(pictures, labels), overlay(pictures, wrong)
-            yield positive.flatten(1), negative.flatten(1), labels
-
-
-def train_post(
-    config: PostConfig,
-    training: ImageSet,
-    *,
-    on_layer_end: Callable[[int, list[float]], object] | None = None,
-) -> PostNetwork:
-    """Train layer after layer, ``n_updates`` steps each, as the post does.
+class PostTraining:
+    """Layer after layer, ``n_updates`` steps each, as the post trains.
 
     With a single batch, positive and negative images stay the same ones and a
     layer hands on the rates of its last update. With more images, wrong labels
     are drawn anew and lower layers answer each batch with their finished weights.
-
-    Raises:
-        FloatingPointError: A gradient or a weight is not finite.
     """
-    generator = torch.Generator(device=config.device).manual_seed(config.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = PostNetwork(config).to(config.device)
-    batches = _pairs(training, config, generator)
-    only_pair = next(batches) if len(training) <= config.batch_size else None
-    for number, layer in enumerate(network.layers):
-        optimizer = torch.optim.Adam(layer.parameters(), lr=config.lr)
+
+    def __init__(self, config: PostConfig, training: ImageSet) -> None:
+        self.config, self.training = config, training
+        self.generator = torch.Generator(device=config.device).manual_seed(config.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.network = PostNetwork(config).to(config.device)
+        self.n_done = 0  # layers
+        self.order = torch.empty(0, dtype=torch.int64)  # of the pass through the images
+        self.position = 0  # in it
+        self.pair: Pair | None = None  # the one batch there is, as the layer below hands it on
+        if len(training) <= config.batch_size:
+            self.pair = self._next_pair()
+
+    def _next_pair(self) -> Pair:
+        """Positive inputs, negative inputs and true labels of the next batch, without end."""
+        config, labels = self.config, self.training.labels
+        if self.position >= len(self.order):
+            n = len(labels)
+            self.order = torch.randperm(n, generator=self.generator, device=labels.device)
+            self.position = 0
+        chosen = self.order[self.position : self.position + config.batch_size]
+        self.position += config.batch_size
+        pictures, true = self.training.images[chosen], labels[chosen]
+        overlay = overlay_labels_in_column if config.label_in_column else overlay_labels
+        wrong = draw_wrong_labels(true, self.generator)
+        return overlay(pictures, true).flatten(1), overlay(pictures, wrong).flatten(1), true
+
+    def learn_layer(self) -> list[float]:
+        """Teach the next layer; the loss of each of its updates.
+
+        Raises:
+            FloatingPointError: A gradient or a weight is not finite.
+        """
+        number, network = self.n_done, self.network
+        optimizer = torch.optim.Adam(network.layers[number].parameters(), lr=self.config.lr)
         losses = []
         check = DivergenceCheck(network, optimizer, f"layer {number + 1}")
-        for _ in range(config.n_updates):
-            positive, negative, labels = only_pair or next(batches)
-            if only_pair is None:
-                positive, negative = network.up_to(number, positive, negative, generator)
-            rates = network.pair_of_rates(number, positive, negative, generator)
-            loss = _layer_loss(rates, labels, number, config)
+        for _ in range(self.config.n_updates):
+            positive, negative, labels = self.pair or self._next_pair()
+            if self.pair is None:
+                positive, negative = network.up_to(number, positive, negative, self.generator)
+            rates = network.pair_of_rates(number, positive, negative, self.generator)
+            loss = _layer_loss(rates, labels, number, self.config)
             optimizer.zero_grad()
             loss.backward()
             check.gradients(positive, loss)
@@ -187,11 +193,39 @@ def train_post(
             check.weights(positive)
             losses.append(loss.detach())
         check.finish()
-        if only_pair is not None:
-            only_pair = rates[0].detach(), rates[1].detach(), labels
-        if on_layer_end is not None:
-            on_layer_end(number, torch.stack(losses).tolist())
-    return network
+        if self.pair is not None:
+            self.pair = rates[0].detach(), rates[1].detach(), labels
+        self.n_done += 1
+        return cast(list[float], torch.stack(losses).tolist())
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values from which :meth:`load` goes on bit for bit."""
+        return {
+            "network": self.network.state_dict(),
+            "generator": self.generator.get_state(),
+            "n_done": self.n_done,
+            "order": self.order,
+            "position": self.position,
+            "pair": None if self.pair is None else list(self.pair),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Put a fresh training where a stored one was between two layers."""
+        self.network.load_state_dict(state["network"])
+        self.generator.set_state(state["generator"])
+        self.n_done, self.position = state["n_done"], state["position"]
+        device = self.training.labels.device
+        self.order = state["order"].to(device)
+        if state["pair"] is not None:
+            self.pair = cast(Pair, tuple(part.to(device) for part in state["pair"]))
+
+
+def train_post(config: PostConfig, training: ImageSet) -> PostNetwork:
+    """Train layer after layer, as the post does, and hand back the network."""
+    run = PostTraining(config, training)
+    for _ in run.network.layers:
+        run.learn_layer()
+    return run.network
 
 
 def _layer_loss(
