@@ -107,7 +107,7 @@ SHARED = dict(n_steps=4, tau=4.0, batch_size=2, lr=0.25, seed=3)
 MOVES = dict(shift_pixels=1, rotate_degrees=2.0, zoom=0.5)
 EXPERIMENT = dict(early_steps=2, channels=3, epochs=4, momentum=0.5, max_grad_norm=2.0)
 EXPERIMENT |= dict(weight_std=0.5, anytime_steps=3, limit=20, test_limit=5, normalise=False)
-FORWARD = dict(v_threshold=1.5, length=1.5, theta=0.5, scale=2.0, gain=3.0, sharpness=0.5, peer=0.5)
+FORWARD = dict(v_threshold=1.5, length=1.5, theta=0.5, scale=2.0, gain=3.0)
 FORWARD |= dict(epochs=3, n_validation=30, hidden=(20, 10))
 POST = dict(widths=(784, 10), v_threshold=0.5, theta=0.25, scale=2.0, n_training=8, n_updates=3)
 COUNTS = dict(n_training=3, n_validation=0, n_test=2, threads=2, schema_version=1)
@@ -181,11 +181,6 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         dict(rate=RATES, n_classes=3),
         {"rate": ()},
     ),
-    "forward_forward.goodness.peer_spread": (
-        ff_goodness.peer_spread,
-        dict(rate=RATES),
-        {"rate": ()},
-    ),
     "forward_forward.goodness.forward_forward_loss": (
         ff_goodness.forward_forward_loss,
         dict(g_pos=RATES[0], g_neg=RATES[1], theta=0.5, scale=2.0),
@@ -233,7 +228,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
     ),
     "forward_forward.labels.draw_likely_wrong_labels": (
         lambda **k: ff_labels.draw_likely_wrong_labels(**k, generator=dice()),
-        dict(scores=RATES, labels=CLASSES, sharpness=2.0),
+        dict(scores=RATES, labels=CLASSES),
         {"scores": (FINITE,), "labels": (LABELS,)},
     ),
     "settings.ff_experiment.grid_shape": (ff_settings.grid_shape, dict(n_places=12), {}),

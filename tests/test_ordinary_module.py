@@ -40,7 +40,7 @@ NETWORKS = {
     "csnn that adds up": partial(ConvSNN, 2, last_fires=False),
     "small-conv": SmallConvSNN,
     "ordinary": lambda: OrdinaryNetwork(ConvSNN(2)),
-    **{name: partial(forward_forward, name) for name in SMALL if name not in ("peer", "every")},
+    **{name: partial(forward_forward, name) for name in SMALL if name != "every"},
     "post": lambda: PostNetwork(replace(FF_PRESETS["ff-1"], widths=(784, 20, 10), n_steps=4)),
 }
 IN_TIME = {"fc", "csnn", "csnn that adds up", "small-conv"}

@@ -23,7 +23,7 @@ from snnlib.posts.third import log_softmax_mse, softmax_mse
 from snnlib.readout import accuracy_interval, rate_mse
 from snnlib.records.ledger import load_checkpoint, load_weights
 from snnlib.settings.claims import CLAIMS
-from snnlib.settings.ff_presets import FF_PRESETS
+from snnlib.settings.ff_presets import FF_PRESETS, RETIRED
 from snnlib.settings.presets import PRESETS, ExperimentConfig
 
 SMALL = {"epochs": 4, "batch_size": 40, "engine": "scan"}
@@ -69,7 +69,7 @@ def test_the_first_posts_settings_are_the_presets():
 
 
 def test_every_claim_names_presets_that_exist():
-    known = {**PRESETS, **FF_PRESETS}
+    known = {**PRESETS, **FF_PRESETS, **RETIRED}
     for claim in CLAIMS.values():
         assert set(claim.presets) <= set(known), claim.name
         assert set(claim.protocols) <= {"post", "honest"}
@@ -102,9 +102,17 @@ def test_a_bad_setting_is_refused_by_name(setting, value):
 @pytest.mark.parametrize(
     ("preset", "changes", "message"),
     [
-        ("fc", {"engine": "events", "amp": "bfloat16"}, "engine='events' needs amp='off'"),
-        ("csnn", {"tau": 5.0}, "tau is not for network='csnn'"),
-        ("fc", {"rule": "last_step", "engine": "spikingjelly"}, "need engine='torch'"),
+        (
+            "fc",
+            {"engine": "events", "amp": "bfloat16"},
+            "amp must be 'off' with engine='ev",
+        ),
+        ("csnn", {"tau": 5.0}, "tau must be 2.0 with network='csnn', got 5.0"),
+        (
+            "fc",
+            {"rule": "last_step", "engine": "spikingjelly"},
+            "engine must be 'auto' or 'torch'",
+        ),
     ],
 )
 def test_a_setting_that_would_be_ignored_is_refused(preset, changes, message):
@@ -382,11 +390,11 @@ def test_a_potential_adds_up_what_comes_in(training_images):
 @pytest.mark.parametrize(
     ("preset", "changes", "named"),
     [
-        ("fc-last-step", {"reset": "soft"}, "reset='soft'"),
-        ("ann-csnn-16", {"reset": "soft"}, "reset='hard'"),
-        ("csnn-soft", {"network": "small-conv"}, "network='csnn'"),
-        ("csnn-soft", {"loss": "mse"}, "loss='logit_cross_entropy'"),
-        ("csnn-soft", {"anytime_steps": 4}, "anytime_steps=None"),
+        ("fc-last-step", {"reset": "soft"}, "reset must be 'hard'"),
+        ("ann-csnn-16", {"reset": "soft"}, "reset must be 'hard'"),
+        ("csnn-soft", {"network": "small-conv"}, "network must be 'csnn'"),
+        ("csnn-soft", {"loss": "mse"}, "loss must be 'logit_cross_entropy'"),
+        ("csnn-soft", {"anytime_steps": 4}, "anytime_steps must be None"),
         ("csnn", {"loss": "logit_cross_entropy"}, "readout='potential'"),
     ],
 )

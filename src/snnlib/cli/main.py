@@ -34,6 +34,7 @@ from snnlib.cli.files import (
 from snnlib.cli.flags import make_parser, name_places, with_flags
 from snnlib.cli.stopping import INTERRUPTED, TERMINATED, Terminated, exit_code, sigterm_as_ctrl_c
 from snnlib.settings.claims import CLAIMS
+from snnlib.settings.ff_presets import RETIRED
 
 __all__ = ["INTERRUPTED", "TERMINATED", "Terminated", "main"]
 
@@ -167,7 +168,10 @@ def ledger(options: argparse.Namespace, words: Sequence[str]) -> int:
         lines = (json.dumps(record.to_dict(), ensure_ascii=False) for record in records)
         _show("\n".join(lines))
     else:
-        _show(markdown_table(ledger_table(records)) or "No run is recorded yet.")
+        gone = {r.preset: RETIRED[r.preset] for r in records if r.preset in RETIRED}
+        notes = [f"{name} was given up; its code is in commit {c}." for name, c in gone.items()]
+        table = markdown_table(ledger_table(records)) or "No run is recorded yet."
+        _show("\n".join([table, *([""] if notes else []), *notes]))
     return 0
 
 

@@ -70,25 +70,6 @@ def class_goodness(rate: Tensor, kind: str = "mean_square", n_classes: int = 10)
     return goodness(groups, kind).view(n_images, n_classes)
 
 
-def peer_spread(rate: Tensor) -> Tensor:
-    """How unequally busy the neurons of a layer are: variance of their mean rates in a batch.
-
-    As a part of the loss it keeps any neuron from being always or never active
-    ("peer normalisation", Hinton 2022, Sec. 3.2).
-
-    Args:
-        rate: ``[N, K]``, spikes per step.
-
-    Returns:
-        A scalar, 0 if all neurons are equally busy.
-
-    Raises:
-        ValueError: ``rate`` is no array of rates.
-    """
-    rate = _rates("rate", rate, 2)
-    return rate.mean(dim=0).var(unbiased=False)
-
-
 def forward_forward_loss(
     g_pos: Tensor, g_neg: Tensor, theta: float | None = None, *, scale: float = 1.0
 ) -> Tensor:

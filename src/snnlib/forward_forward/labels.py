@@ -15,7 +15,6 @@ from snnlib.checks import (
     image_tensor,
     instance,
     label_tensor,
-    number,
     refuse,
     whole_number,
 )
@@ -96,17 +95,15 @@ def draw_wrong_labels(labels: Tensor, generator: torch.Generator, n_classes: int
     return (labels + step) % n_classes
 
 
-def draw_likely_wrong_labels(
-    scores: Tensor, labels: Tensor, generator: torch.Generator, sharpness: float = 1.0
-) -> Tensor:
+def draw_likely_wrong_labels(scores: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
     """Draw wrong labels that the network itself finds plausible ("hard" negatives).
+
+    A wrong label is drawn in proportion to ``exp(score)``.
 
     Args:
         scores: Goodness of every image with every label, ``[N, n_classes]``.
         labels: True labels ``[N]``.
         generator: Source of randomness, on the device of ``scores``.
-        sharpness: A label is drawn in proportion to ``exp(sharpness * score)``;
-            0 draws all wrong labels alike.
 
     Returns:
         Wrong labels ``[N]``; none equals the true one.
@@ -115,7 +112,6 @@ def draw_likely_wrong_labels(
         ValueError: There are more or fewer labels than images, one is out of range, or a
             score is not finite (both looked for on a CPU only).
     """
-    sharpness = number("sharpness", sharpness)
     instance("generator", generator, torch.Generator)
     scores = float_tensor("scores", scores)
     if scores.dim() != 2 or scores.shape[1] < 2:
@@ -124,7 +120,7 @@ def draw_likely_wrong_labels(
         finite("scores", scores)
     labels = _labels(labels, *scores.shape)
     true = _one_hot(labels, scores.shape[1]).bool()
-    chance = torch.softmax((sharpness * scores).masked_fill(true, -torch.inf), dim=1)
+    chance = torch.softmax(scores.masked_fill(true, -torch.inf), dim=1)
     return torch.multinomial(chance, 1, generator=generator).squeeze(1)
 
 

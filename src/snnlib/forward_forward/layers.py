@@ -9,20 +9,18 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from snnlib.encoding import poisson_encode
 from snnlib.fast.events import poisson_linear_lif
 from snnlib.fast.known_layers import is_plain_linear
 from snnlib.fast.scan import neuron_scan
 from snnlib.fast.steady import steady_rate
-from snnlib.forward_forward.goodness import normalise_length
 from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork
 from snnlib.neurons import LIFParameters
 from snnlib.readout import firing_rate
 from snnlib.settings.ff_presets import FFConfig, PostConfig
 
-N_LABELS = 10  # pixels that hold the label
 GREY_LEVEL = 0.33  # root mean square of the pixels of a typical MNIST image
 
 
@@ -113,20 +111,6 @@ class PoissonLayer(AlikeLayer):
         return poisson_linear_lif(images, weight, self.n_steps, self.neuron, seed=seed, bias=bias)
 
 
-class LabelledNetwork(ForwardForwardNetwork):
-    """Every layer is shown the label, the first ``N_LABELS`` of its inputs, and hands it on.
-
-    The rates beside it are brought to the length of an image first: else the label's
-    share of the input would tell how good the layer below found the image.
-    """
-
-    def step(self, layer: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """As without labels; what the next layer is given begins with them."""
-        rate, handed = super().step(layer, inputs)
-        label = inputs.flatten(1)[:, :N_LABELS]
-        return rate, torch.cat([label, normalise_length(handed, GREY_LEVEL)], dim=1)
-
-
 class LinkedLayer(ForwardForwardLayer):
     """The same layer without the cut: its error travels on to the layer below."""
 
@@ -162,11 +146,10 @@ def make_layer(
 
 def make_layers(config: FFConfig, noise: torch.Generator) -> list[ForwardForwardLayer]:
     """Fresh layers 784 - hidden; with Poisson input the first one draws spikes from ``noise``."""
-    again = N_LABELS if config.label_again else 0
     first_kind = ForwardForwardLayer if config.normalise_images else AlikeLayer
     layers = [make_layer(config, 784, config.hidden[0], first_kind)]
     for below, width in pairwise(config.hidden):
-        layers.append(make_layer(config, below + again, width))
+        layers.append(make_layer(config, below, width))
     if draws_in_first_layer(config):
         first = PoissonLayer(
             784, config.hidden[0], config.n_steps, neuron_of(config), noise, config.length
@@ -183,5 +166,4 @@ def draws_in_first_layer(config: FFConfig) -> bool:
 
 def build_network(config: FFConfig, noise: torch.Generator) -> ForwardForwardNetwork:
     """Fresh Forward-Forward layers, with weights from torch's global generator."""
-    kind = LabelledNetwork if config.label_again else ForwardForwardNetwork
-    return kind(make_layers(config, noise), config.hand_over)
+    return ForwardForwardNetwork(make_layers(config, noise), config.hand_over)

@@ -15,7 +15,6 @@ from snnlib.forward_forward.goodness import (
     every_label_loss,
     forward_forward_loss,
     goodness,
-    peer_spread,
 )
 from snnlib.forward_forward.judging import every_label_rate, first_layer_goodness, label_goodness
 from snnlib.forward_forward.labels import (
@@ -96,20 +95,16 @@ def overlay_for(config: FFConfig, generator: torch.Generator) -> Callable[[Tenso
 
 
 def wrong_labels(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
-    """Wrong labels at random, or as the first layer (or all layers) would confuse them."""
+    """Wrong labels at random, or as the first layer would confuse them."""
     images, labels, config, generator, *_ = lesson
     if config.negatives == "random":
         return draw_wrong_labels(labels, generator)
     measure, _ = measure_and_loss(config)
-    if config.negatives == "likely":
-        layer = cast(ForwardForwardLayer, network.layers[0])
-        scores = first_layer_goodness(layer, images, measure=measure)
-    else:
-        overlay = overlay_for(config, generator)
-        scores = label_goodness(network, images, measure=measure, overlay=overlay).sum(dim=0)
+    layer = cast(ForwardForwardLayer, network.layers[0])
+    scores = first_layer_goodness(layer, images, measure=measure)
     # Of a layer that overflows any label will do: it is stopped when its gradients are there.
     scores = scores.nan_to_num().clamp(-1e30, 1e30)
-    return draw_likely_wrong_labels(scores, labels, generator, config.sharpness)
+    return draw_likely_wrong_labels(scores, labels, generator)
 
 
 def learn_pairs(network: ForwardForwardNetwork, lesson: Lesson) -> tuple[Tensor, Tensor]:
@@ -128,8 +123,7 @@ def learn_pairs(network: ForwardForwardNetwork, lesson: Lesson) -> tuple[Tensor,
 
     def objective(rate: Tensor) -> Tensor:
         rate = everybodys(rate, len(labels), group)
-        value = loss(*measure(rate).chunk(2))
-        return value + config.peer * peer_spread(rate) if config.peer else value
+        return loss(*measure(rate).chunk(2))
 
     return learn_from(network, ours(both, len(labels), group), objective, only)
 
@@ -142,10 +136,9 @@ def learn_every_label(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
     def objective(rate: Tensor) -> Tensor:
         rate = everybodys(rate, len(labels), group)
         g = measure(rate).view(-1, len(labels)).T
-        value = every_label_loss(g, labels, scale=config.scale)
-        return value + config.peer * peer_spread(rate) if config.peer else value
+        return every_label_loss(g, labels, scale=config.scale)
 
-    if config.encoding == "constant" and config.hand_over == "rate" and not config.label_again:
+    if config.encoding == "constant" and config.hand_over == "rate":
         with torch.set_grad_enabled(only in (None, 0)):
             images = images[group.share(len(labels))]
             rate = every_label_rate(cast(ForwardForwardLayer, network.layers[0]), images)

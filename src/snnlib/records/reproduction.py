@@ -11,7 +11,7 @@ from snnlib.checks import number, one_of, text, whole_number
 from snnlib.intervals import difference_interval
 from snnlib.records.ledger import RunRecord, markdown_table
 from snnlib.settings.claims import BOTH, CLAIMS, Claim
-from snnlib.settings.ff_presets import FF_PRESETS
+from snnlib.settings.ff_presets import FF_PRESETS, RETIRED
 from snnlib.settings.presets import PRESETS
 
 # Where and how fast a run was computed; every record states them, none is part of the claim.
@@ -42,8 +42,13 @@ def find_preset(name: str) -> Any:
     """The settings of a preset, Forward-Forward ones included.
 
     Raises:
-        UnknownNameError: There is no such preset.
+        UnknownNameError: There is no such preset, or none any more.
     """
+    if name in RETIRED:
+        raise UnknownNameError(
+            f"preset {name!r} was tried and given up; its code is in commit {RETIRED[name]}, "
+            "its record in the ledger"
+        )
     return find(name, {**PRESETS, **FF_PRESETS}, "preset")
 
 
@@ -92,6 +97,8 @@ def planned_runs(claims: Iterable[Claim], n_seeds: int) -> list[Any]:
     for seed in range(n_seeds):
         for claim in claims:
             for preset in claim.presets:
+                if preset in RETIRED and len(claim.presets) > 1:
+                    continue
                 config = replace(find_preset(preset), seed=seed)
                 if not hasattr(config, "protocol"):  # Forward-Forward knows one protocol each
                     runs.append(config)
@@ -128,7 +135,7 @@ def records_of(
         for record in records
         if record.preset == wanted
         and record.protocol == protocol
-        and _repeats(record, find_preset(record.preset), free)
+        and (wanted in RETIRED or _repeats(record, find_preset(record.preset), free))
     ]
     return list({record.seed: record for record in found}.values())
 

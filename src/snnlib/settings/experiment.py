@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from snnlib.checks import keep_exact, one_of, refuse, whole_number
+from snnlib.settings.needs import Need, check_needs
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "network": ("fc", "csnn", "small-conv"),
@@ -68,6 +69,45 @@ def keep_settings(
             refuse(name, f"at most {most}", given)
     for name, allowed in choices.items():
         one_of(name, getattr(config, name), allowed)
+
+
+_CONVOLUTIONAL = ("csnn", "small-conv")
+# What must be so where another setting has this value; some would be ignored otherwise.
+NEEDS: tuple[Need, ...] = (
+    # Each engine knows its networks.
+    ("engine", "events", "network", ("fc",)),
+    ("engine", "events", "encoding", ("poisson",)),
+    ("engine", "events", "amp", ("off",)),
+    ("engine", "fused", "network", _CONVOLUTIONAL),
+    ("engine", "fused", "encoding", ("constant",)),
+    ("engine", "fused", "conv_steps", ("all",)),
+    # The posts' faults, kept to be measured.
+    ("rule", "last_step", "network", ("fc",)),
+    ("rule", "last_step", "reset", ("hard",)),
+    ("rule", "last_step", "engine", ("auto", "torch")),
+    ("spike", "soft", "network", ("fc",)),
+    ("spike", "soft", "reset", ("hard",)),
+    ("spike", "soft", "engine", ("auto", "torch")),
+    ("spike", "soft", "anytime_steps", (None,)),  # spikes are counted, and here are none
+    ("conv_steps", "one", "network", _CONVOLUTIONAL),
+    ("conv_steps", "one", "encoding", ("constant",)),
+    ("conv_steps", "one", "anytime_steps", (None,)),
+    ("network", "csnn", "tau", (2.0,)),  # its neurons do not leak
+    ("normalise", True, "encoding", ("constant",)),  # grey values leave [0, 1]
+    ("readout", "potential", "network", ("csnn",)),
+    ("readout", "potential", "loss", ("logit_cross_entropy",)),
+    ("readout", "potential", "anytime_steps", (None,)),
+    # An ordinary network knows no time, no spikes and none of the faults.
+    ("neuron", "relu", "reset", ("hard",)),
+    ("neuron", "relu", "readout", ("rate",)),
+    ("neuron", "relu", "encoding", ("constant",)),
+    ("neuron", "relu", "n_steps", (1,)),
+    ("neuron", "relu", "engine", ("auto", "torch")),
+    ("neuron", "relu", "conv_steps", ("all",)),
+    ("neuron", "relu", "spike", ("step",)),
+    ("neuron", "relu", "rule", ("bptt",)),
+    ("neuron", "relu", "anytime_steps", (None, 1)),
+)
 
 
 @dataclass(frozen=True)
@@ -163,77 +203,13 @@ class ExperimentConfig:
             raise ValueError(
                 f"epochs must be at least 2 with early_steps={self.early_steps}, got {self.epochs}"
             )
-        self._check_combinations()
-
-    def _check_combinations(self) -> None:
-        self._check_ordinary()
-        self._check_readout()
-        fc_only = {"rule": "last_step", "spike": "soft", "engine": "events"}
-        for name, value in fc_only.items():
-            if getattr(self, name) == value and self.network != "fc":
-                raise ValueError(f"{name}={value!r} needs network='fc', got {self.network!r}")
-        if self.engine == "fused" and (
-            self.network == "fc" or self.conv_steps == "one" or self.encoding != "constant"
-        ):
-            raise ValueError(
-                "engine='fused' needs network='csnn' or 'small-conv', encoding='constant' and "
-                f"conv_steps='all', got {self.network!r}, {self.encoding!r} and {self.conv_steps!r}"
-            )
-        if self.conv_steps == "one" and (self.network == "fc" or self.encoding != "constant"):
-            raise ValueError("conv_steps='one' needs convolutions and encoding='constant'")
-        if self.engine == "events" and self.amp != "off":
-            raise ValueError(f"engine='events' needs amp='off', got {self.amp!r}")
-        if self.network == "csnn" and self.tau != 2.0:
-            raise ValueError(f"tau is not for network='csnn', which does not leak, got {self.tau}")
-        faulty = self.spike == "soft" or self.rule == "last_step"
-        if faulty and self.reset == "soft":
-            raise ValueError("reset='soft' cannot go with spike='soft' or rule='last_step'")
-        if faulty and self.engine not in ("auto", "torch"):
-            raise ValueError(
-                f"spike='soft' and rule='last_step' need engine='torch', got {self.engine!r}"
-            )
-        if self.engine == "events" and self.encoding != "poisson":
-            raise ValueError(f"engine='events' needs encoding='poisson', got {self.encoding!r}")
-        if self.normalise and self.encoding == "poisson":
-            raise ValueError("normalise=True leaves [0, 1] and cannot go with encoding='poisson'")
-        if self.anytime_steps and (self.conv_steps == "one" or self.spike == "soft"):
-            raise ValueError("anytime_steps counts true spikes of whole networks, not the faults")
-
-    def _check_ordinary(self) -> None:
-        """An ordinary network knows no time, no spikes and none of the posts' faults."""
-        if self.neuron == "spiking":
-            return
-        needed = {
-            "reset": ("hard",),
-            "readout": ("rate",),
-            "encoding": ("constant",),
-            "n_steps": (1,),
-            "engine": ("auto", "torch"),
-        }
-        needed |= {"conv_steps": ("all",), "spike": ("step",), "rule": ("bptt",)}
-        needed |= {"anytime_steps": (None, 1)}
-        for name, allowed in needed.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"neuron='relu' needs {name}={allowed[0]!r}, got {getattr(self, name)!r}"
-                )
-
-    def _check_readout(self) -> None:
-        """Logits come from an ordinary network, or from potentials; rates are no logits."""
+        check_needs(self, NEEDS)
         answers_in_logits = self.neuron == "relu" or self.readout == "potential"
         if self.loss == "logit_cross_entropy" and not answers_in_logits:
             raise ValueError(
                 "loss='logit_cross_entropy' needs logits, and so neuron='relu' or "
                 "readout='potential'"
             )
-        if self.readout == "rate":
-            return
-        needed = {"network": "csnn", "loss": "logit_cross_entropy", "anytime_steps": None}
-        for name, value in needed.items():
-            if getattr(self, name) != value:
-                raise ValueError(
-                    f"readout='potential' needs {name}={value!r}, got {getattr(self, name)!r}"
-                )
 
     @property
     def n_epochs(self) -> int:

@@ -1,17 +1,19 @@
 """What a Forward-Forward run can be told: settings, defaults, refusals; no code runs here."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
 from snnlib.checks import whole_number
 from snnlib.settings.experiment import keep_settings
+from snnlib.settings.needs import Need, check_needs
 
 FF_CHOICES: dict[str, tuple[str, ...]] = {
     "rule": ("goodness", "two-pass", "neutral-head", "class-wise", "bptt"),
     "cell": ("lif", "relu"),
     "goodness": ("mean_square", "mean"),
-    "negatives": ("likely", "likely-all", "random", "every"),
+    "negatives": ("likely", "random", "every"),
     "hand_over": ("rate", "spikes"),
     "encoding": ("constant", "poisson"),
     "reset": ("hard", "soft"),
@@ -34,8 +36,6 @@ FF_RANGES: dict[str, dict[str, Any]] = {
     "length": {"above": 0},
     "scale": {"above": 0},
     "gain": {"above": 0},
-    "sharpness": {"least": 0},
-    "peer": {"least": 0},
     "shift_pixels": {"least": 0, "most": 27},
     "rotate_degrees": {"least": 0, "most": 180},
     "zoom": {"least": 0, "below": 1},
@@ -52,17 +52,6 @@ POST_RANGES: dict[str, dict[str, Any]] = {
     "n_updates": {"least": 1},
     **{name: FF_RANGES[name] for name in ("scale", "n_training", "batch_size", "n_steps")},
     **{name: FF_RANGES[name] for name in ("tau", "v_threshold", "lr", "seed")},
-}
-# Settings that a rule never looks at, though one might think so; they must keep their defaults.
-UNUSED: dict[str, tuple[str, ...]] = {
-    "goodness": ("kernel", "dense", "receptive_field"),
-    "two-pass": ("kernel", "dense", "receptive_field", "hand_over"),
-    "neutral-head": ("kernel", "dense", "receptive_field", "hand_over"),
-    "bptt": ("kernel", "dense", "receptive_field", "encoding", "peer", "goodness", "theta"),
-    "class-wise": (
-        *("encoding", "cell", "hand_over", "peer", "theta"),
-        *("scale", "length", "negatives", "sharpness"),
-    ),
 }
 
 
@@ -98,12 +87,8 @@ class FFConfig:
     scale: float = 6.0
     goodness: str = "mean_square"
     gain: float = 20.0
-    # One wrong label, "likely" to the first layer, "likely-all" to all layers, or at "random";
-    # or "every" wrong label at once.
+    # One wrong label, "likely" to the first layer or at "random"; or "every" one at once.
     negatives: str = "likely"
-    sharpness: float = 1.0
-    peer: float = 0.0  # weight of the peer normalisation in the loss; 0 switches it off
-    label_again: bool = False  # shown to every layer, not only to the first
     together: bool = True  # all layers at once, or one after another
     hand_over: str = "rate"  # or "spikes"
     encoding: str = "constant"  # or "poisson"
@@ -129,7 +114,7 @@ class FFConfig:
     def __post_init__(self) -> None:
         keep_settings(self, FF_RANGES, FF_CHOICES)
         self._check_widths()
-        self._check_rule()
+        check_needs(self, NEEDS)
         self._check_sight()
 
     def _check_widths(self) -> None:
@@ -174,42 +159,36 @@ class FFConfig:
                 f"{rows} by {columns}, to cover all 28 by 28 pixels, got {field}"
             )
 
-    def _check_rule(self) -> None:
-        """Refuse what a rule would not look at, or the record would tell an untruth."""
-        for name in UNUSED.get(self.rule, ()):
-            default = next(field.default for field in fields(self) if field.name == name)
-            if getattr(self, name) != default:
-                raise ValueError(
-                    f"{name} must be {default!r} with rule={self.rule!r}, "
-                    f"got {getattr(self, name)!r}"
-                )
-        if (self.cell, self.reset) == ("relu", "soft"):
-            raise ValueError("reset='soft' needs cell='lif', got 'relu'")
-        if (self.cell, self.encoding) == ("relu", "poisson"):
-            raise ValueError("encoding='poisson' needs cell='lif', got 'relu'")
-        if not self.normalise_images and (self.rule, self.encoding) != ("goodness", "constant"):
-            raise ValueError(
-                "normalise_images=False needs rule='goodness' and encoding='constant', "
-                f"got {self.rule!r} and {self.encoding!r}"
-            )
-        if self.negatives == "every" and (self.rule, self.theta) != ("goodness", None):
-            raise ValueError(
-                "negatives='every' needs rule='goodness' and no theta, "
-                f"got {self.rule!r} and {self.theta!r}"
-            )
-        if not self.together and self.rule not in ("goodness", "class-wise"):
-            raise ValueError(f"together=False needs layers without a head, got rule={self.rule!r}")
-        if self.label_again and (self.rule, self.hand_over) != ("goodness", "rate"):
-            raise ValueError(
-                "label_again=True needs rule='goodness' and hand_over='rate', "
-                f"got {self.rule!r} and {self.hand_over!r}"
-            )
-
     @property
     def n_epochs(self) -> int:
         """Epochs in all; one layer after another, each has its own."""
         alone = 1 if self.together else len(self.hidden) + len(self.dense)
         return self.epochs * alone
+
+
+def _unread(rule: str, *names: str) -> Iterator[Need]:
+    """Settings that a rule never looks at, though one might think so, keep their defaults."""
+    defaults = {field.name: field.default for field in fields(FFConfig)}
+    return (("rule", rule, name, (defaults[name],)) for name in names)
+
+
+_CONVOLUTIONS = ("kernel", "dense", "receptive_field")
+# What must be so where another setting has this value, or the record would tell an untruth.
+NEEDS: tuple[Need, ...] = (
+    *_unread("goodness", *_CONVOLUTIONS),
+    *_unread("two-pass", *_CONVOLUTIONS, "hand_over"),
+    *_unread("neutral-head", *_CONVOLUTIONS, "hand_over"),
+    *_unread("bptt", *_CONVOLUTIONS, "encoding", "goodness", "theta"),
+    *_unread("class-wise", "encoding", "cell", "hand_over", "theta", "scale", "length"),
+    *_unread("class-wise", "negatives"),
+    ("reset", "soft", "cell", ("lif",)),
+    ("encoding", "poisson", "cell", ("lif",)),
+    ("normalise_images", False, "rule", ("goodness",)),
+    ("normalise_images", False, "encoding", ("constant",)),
+    ("negatives", "every", "rule", ("goodness",)),
+    ("negatives", "every", "theta", (None,)),
+    ("together", False, "rule", ("goodness", "class-wise")),  # of layers without a head
+)
 
 
 @dataclass(frozen=True)
