@@ -1,6 +1,6 @@
 """Other ways to teach the same layers, and what they share with Forward-Forward."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -27,7 +27,6 @@ from snnlib.records.reproduction import find_preset
 from snnlib.settings.claims import CLAIMS
 from snnlib.settings.ff_presets import (
     COMPARED_PRESETS,
-    FF_CHOICES,
     GOOD_PRESETS,
     RETIRED,
     TRIED_PRESETS,
@@ -363,7 +362,8 @@ def test_unknown_settings_are_refused_by_name():
 
 
 def test_rules_and_settings_name_the_same_ways():
-    assert tuple(RULES) == FF_CHOICES["rule"]
+    (rule,) = (field for field in fields(FFConfig) if field.name == "rule")
+    assert tuple(RULES) == rule.metadata["choices"]
 
 
 def test_learning_from_a_batch_counts_the_layers_that_learn():

@@ -1,5 +1,6 @@
 """The tables of settings that go together, and ideas that were given up."""
 
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +10,8 @@ from snnlib.records.ledger import read_ledger
 from snnlib.records.reproduction import find_claims, planned_runs, records_of
 from snnlib.settings import experiment, ff_experiment
 from snnlib.settings.ff_presets import FF_PRESETS, RETIRED
-from snnlib.settings.needs import check_needs
 from snnlib.settings.presets import PRESETS
+from snnlib.settings.setting import check_needs
 
 TABLES = [(experiment.NEEDS, PRESETS), (ff_experiment.NEEDS, FF_PRESETS)]
 ROWS = [(need, known) for needs, known in TABLES for need in needs]
@@ -31,9 +32,9 @@ def test_a_row_names_settings_that_exist_and_values_that_they_may_have(need, kno
     name, value, other, allowed = need
     some = next(config for config in known.values() if hasattr(config, name))
     assert hasattr(some, other)
-    choices = {**experiment.CHOICES} if known is PRESETS else {**ff_experiment.FF_CHOICES}
-    assert value in choices.get(name, (True, False))
-    assert set(allowed) <= set(choices.get(other, allowed))
+    choices = {field.name: field.metadata.get("choices") for field in fields(some)}
+    assert value in (choices[name] or (True, False))
+    assert set(allowed) <= set(choices[other] or allowed)
 
 
 def test_what_was_given_up_keeps_its_record_and_names_the_commit_of_its_code(capsys):

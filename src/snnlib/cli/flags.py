@@ -4,34 +4,20 @@ import argparse
 import os
 import textwrap
 from dataclasses import fields, replace
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import snnlib
 from snnlib.checks import yes_or_no
 from snnlib.checks.files import check_readable_name, check_writable, is_store, named_path
 from snnlib.settings.claims import CLAIMS
+from snnlib.settings.experiment import ExperimentConfig
 from snnlib.settings.ff_presets import FF_PRESETS
-from snnlib.settings.presets import CHOICES, PRESETS
+from snnlib.settings.presets import PRESETS
 
-# Setting, spellings (those of the posts among them), type, help.
-_SETTINGS: list[tuple[str, tuple[str, ...], Any, str]] = [
-    ("n_steps", ("-T", "--n-steps"), int, "time steps per image"),
-    ("device", ("-device", "--device"), str, "auto, cpu, cuda, cuda:0, mps ..."),
-    ("batch_size", ("-b", "--batch-size"), int, "images per batch"),
-    ("epochs", ("-epochs", "--epochs"), int, "passes over the training images"),
-    ("optimizer", ("-opt", "--optimizer"), CHOICES["optimizer"], "adam or sgd"),
-    ("momentum", ("-momentum", "--momentum"), float, "for sgd"),
-    ("lr", ("-lr", "--lr"), float, "learning rate, or its peak under one_cycle"),
-    ("tau", ("-tau", "--tau"), float, "membrane time constant, in steps"),
-    ("protocol", ("--protocol",), CHOICES["protocol"], "how the reported epoch is picked"),
-    ("engine", ("--engine",), CHOICES["engine"], "who computes the time steps"),
-    ("schedule", ("--schedule",), CHOICES["schedule"], "how the learning rate moves"),
-    ("loss", ("--loss",), CHOICES["loss"], "what is made small"),
-    ("seed", ("--seed",), int, "decides weights, order, spikes and split"),
-    ("limit", ("--limit",), int, "use only so many training images"),
-    ("test_limit", ("--test-limit",), int, "use only so many test images"),
-    ("max_grad_norm", ("--max-grad-norm",), float, "shorten longer gradients to this"),
-]
+# The settings of a run that have a flag, in the order of the help.
+_SETTINGS = {f.name: f for f in fields(ExperimentConfig) if f.metadata.get("flags")}
+_TYPES = get_type_hints(ExperimentConfig)
 
 # Where the user names a place: option, its usual spelling, whether it is a folder.
 _PLACES = [
@@ -100,9 +86,11 @@ def _wrapped(text: str) -> str:
 
 def _add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("preset", metavar="PRESET")
-    for name, spellings, kind, help_text in _SETTINGS:
-        limited: dict[str, Any] = {"choices": kind} if isinstance(kind, tuple) else {"type": kind}
-        command.add_argument(*spellings, dest=name, help=help_text, **limited)
+    for name, its in _SETTINGS.items():
+        kind = next(k for k in (get_args(_TYPES[name]) or (_TYPES[name],)) if k is not NoneType)
+        told = its.metadata
+        limited = {"choices": told["choices"]} if told["choices"] else {"type": kind}
+        command.add_argument(*told["flags"], dest=name, help=told["help"], **limited)
     command.add_argument("-amp", "--amp", action="store_true", help="forward pass in bfloat16")
     command.add_argument("-j", type=int, help="accepted for old habits; does nothing")
     command.add_argument("-data-dir", "--data-dir", help="a folder with, or for, MNIST/raw")
@@ -141,13 +129,13 @@ def _add_places(command: argparse.ArgumentParser) -> None:
 
 def with_flags(config: Any, options: argparse.Namespace) -> Any:
     """The settings of a preset with those flags that were given."""
-    given = {name: getattr(options, name, None) for name, *_ in _SETTINGS}
+    given = {name: getattr(options, name, None) for name in _SETTINGS}
     changes = {name: value for name, value in given.items() if value is not None}
     if yes_or_no("amp", getattr(options, "amp", None) or False):
         changes["amp"] = "bfloat16"
     known = {f.name for f in fields(config)}
     if strange := sorted(set(changes) - known):
-        flags = {name: spellings[-1] for name, spellings, *_ in _SETTINGS}
+        flags = {name: its.metadata["flags"][-1] for name, its in _SETTINGS.items()}
         told = ", ".join(f"{flags.get(name, '--amp')} {changes[name]}" for name in strange)
         offer = ", ".join(flag for name, flag in flags.items() if name in known)
         raise ValueError(f"preset {config.name!r} cannot be told {told}; it takes {offer}")

@@ -3,73 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from snnlib.checks import keep_exact, one_of, refuse, whole_number
-from snnlib.settings.needs import Need, check_needs
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "network": ("fc", "csnn", "small-conv"),
-    "protocol": ("post", "honest"),
-    "encoding": ("poisson", "constant"),
-    "optimizer": ("adam", "sgd"),
-    "schedule": ("none", "one_cycle"),
-    "loss": (
-        "mse",
-        "cross_entropy",
-        "logit_cross_entropy",
-        "log_softmax_mse",
-        "softmax_mse",
-        "sum_of_squares",
-    ),
-    "engine": ("auto", "events", "fused", "scan", "torch", "spikingjelly"),
-    "amp": ("off", "bfloat16"),
-    "neuron": ("spiking", "relu"),
-    "reset": ("hard", "soft"),
-    "readout": ("rate", "potential"),
-    "conv_steps": ("all", "one"),
-    "spike": ("step", "soft"),
-    "rule": ("bptt", "last_step"),
-}
-
-
-# What a number may be, in the words of ``checks``; of the others any finite one will do.
-RANGES: dict[str, dict[str, Any]] = {
-    "n_steps": {"least": 1},
-    "early_steps": {"least": 1},
-    "tau": {"above": 1},
-    "channels": {"least": 1},
-    "epochs": {"least": 1},
-    "batch_size": {"least": 1},
-    "lr": {"above": 0},
-    "momentum": {"least": 0, "below": 1},
-    "max_grad_norm": {"above": 0},
-    "weight_std": {"above": 0},
-    "shift_pixels": {"least": 0, "most": 27},
-    "rotate_degrees": {"least": 0, "most": 180},
-    "zoom": {"least": 0, "below": 1},
-    "anytime_steps": {"least": 1},
-    "limit": {"least": 12, "most": 60_000},
-    "test_limit": {"least": 1, "most": 10_000},
-    "seed": {"least": 0, "most": 2**62},
-}
-# Far beyond every use; what is above would need years, or sizes that overflow.
-CEILINGS: dict[str, int] = {
-    **dict.fromkeys(("n_steps", "early_steps", "anytime_steps"), 1_000_000),
-    **dict.fromkeys(("channels", "hidden", "dense", "widths"), 1_000_000),
-}
-
-
-def keep_settings(
-    config: Any, ranges: dict[str, dict[str, Any]], choices: dict[str, tuple[str, ...]]
-) -> None:
-    """Store all settings as Python's own values; refuse those of another type or range by name."""
-    keep_exact(config, ranges)
-    for name, most in CEILINGS.items():
-        given = getattr(config, name, None) or ()
-        if max(given if isinstance(given, tuple) else (given,), default=0) > most:
-            refuse(name, f"at most {most}", given)
-    for name, allowed in choices.items():
-        one_of(name, getattr(config, name), allowed)
-
+from snnlib.checks import whole_number
+from snnlib.settings.setting import MANY, Need, keep_settings, setting
 
 _CONVOLUTIONAL = ("csnn", "small-conv")
 # What must be so where another setting has this value; some would be ignored otherwise.
@@ -151,50 +86,99 @@ class ExperimentConfig:
         should be. ``rule="last_step"`` takes the gradient from the last step alone.
 
     Raises:
-        ValueError: A setting is of another type, outside its range (see ``RANGES``, ``CEILINGS``
-            and ``CHOICES``), or does not go with another one.
+        ValueError: A setting is of another type, outside its range, or does not go with
+            another one.
     """
 
     name: str
     claim: str
     question: str
-    network: str = "fc"
-    protocol: str = "post"
-    encoding: str = "poisson"
-    n_steps: int = 100
-    early_steps: int | None = None
-    tau: float = 2.0
-    channels: int = 64
-    epochs: int = 100
-    batch_size: int = 128
+    network: str = setting("fc", choices=("fc", "csnn", "small-conv"))
+    protocol: str = setting(
+        "post",
+        choices=("post", "honest"),
+        flags=("--protocol",),
+        help="how the reported epoch is picked",
+    )
+    encoding: str = setting("poisson", choices=("poisson", "constant"))
+    n_steps: int = setting(
+        100, least=1, at_most=MANY, flags=("-T", "--n-steps"), help="time steps per image"
+    )
+    early_steps: int | None = setting(None, least=1, at_most=MANY)
+    tau: float = setting(
+        2.0, above=1, flags=("-tau", "--tau"), help="membrane time constant, in steps"
+    )
+    channels: int = setting(64, least=1, at_most=MANY)
+    epochs: int = setting(
+        100, least=1, flags=("-epochs", "--epochs"), help="passes over the training images"
+    )
+    batch_size: int = setting(128, least=1, flags=("-b", "--batch-size"), help="images per batch")
     drop_last: bool = True
-    optimizer: str = "adam"
-    lr: float = 1e-3
-    momentum: float = 0.9
-    schedule: str = "none"
-    loss: str = "mse"
-    max_grad_norm: float | None = None
-    weight_std: float | None = None
-    shift_pixels: int = 0
-    rotate_degrees: float = 0.0
-    zoom: float = 0.0
+    optimizer: str = setting(
+        "adam", choices=("adam", "sgd"), flags=("-opt", "--optimizer"), help="adam or sgd"
+    )
+    lr: float = setting(
+        1e-3, above=0, flags=("-lr", "--lr"), help="learning rate, or its peak under one_cycle"
+    )
+    momentum: float = setting(
+        0.9, least=0, below=1, flags=("-momentum", "--momentum"), help="for sgd"
+    )
+    schedule: str = setting(
+        "none",
+        choices=("none", "one_cycle"),
+        flags=("--schedule",),
+        help="how the learning rate moves",
+    )
+    loss: str = setting(
+        "mse",
+        choices=(
+            "mse",
+            "cross_entropy",
+            "logit_cross_entropy",
+            "log_softmax_mse",
+            "softmax_mse",
+            "sum_of_squares",
+        ),
+        flags=("--loss",),
+        help="what is made small",
+    )
+    max_grad_norm: float | None = setting(
+        None, above=0, flags=("--max-grad-norm",), help="shorten longer gradients to this"
+    )
+    weight_std: float | None = setting(None, above=0)
+    shift_pixels: int = setting(0, least=0, most=27)
+    rotate_degrees: float = setting(0.0, least=0, most=180)
+    zoom: float = setting(0.0, least=0, below=1)
     normalise: bool = False
-    neuron: str = "spiking"
-    reset: str = "hard"
-    readout: str = "rate"
-    anytime_steps: int | None = None
-    conv_steps: str = "all"
-    spike: str = "step"
-    rule: str = "bptt"
-    limit: int | None = None
-    test_limit: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    engine: str = "auto"
-    amp: str = "off"
+    neuron: str = setting("spiking", choices=("spiking", "relu"))
+    reset: str = setting("hard", choices=("hard", "soft"))
+    readout: str = setting("rate", choices=("rate", "potential"))
+    anytime_steps: int | None = setting(None, least=1, at_most=MANY)
+    conv_steps: str = setting("all", choices=("all", "one"))
+    spike: str = setting("step", choices=("step", "soft"))
+    rule: str = setting("bptt", choices=("bptt", "last_step"))
+    limit: int | None = setting(
+        None, least=12, most=60_000, flags=("--limit",), help="use only so many training images"
+    )
+    test_limit: int | None = setting(
+        None, least=1, most=10_000, flags=("--test-limit",), help="use only so many test images"
+    )
+    seed: int = setting(
+        0, least=0, most=2**62, flags=("--seed",), help="decides weights, order, spikes and split"
+    )
+    device: str = setting(
+        "auto", flags=("-device", "--device"), help="auto, cpu, cuda, cuda:0, mps ..."
+    )
+    engine: str = setting(
+        "auto",
+        choices=("auto", "events", "fused", "scan", "torch", "spikingjelly"),
+        flags=("--engine",),
+        help="who computes the time steps",
+    )
+    amp: str = setting("off", choices=("off", "bfloat16"))
 
     def __post_init__(self) -> None:
-        keep_settings(self, RANGES, CHOICES)
+        keep_settings(self, NEEDS)
         if self.early_steps is not None and self.early_steps >= self.n_steps:
             raise ValueError(
                 f"early_steps must be less than n_steps={self.n_steps}, got {self.early_steps}"
@@ -203,7 +187,6 @@ class ExperimentConfig:
             raise ValueError(
                 f"epochs must be at least 2 with early_steps={self.early_steps}, got {self.epochs}"
             )
-        check_needs(self, NEEDS)
         answers_in_logits = self.neuron == "relu" or self.readout == "potential"
         if self.loss == "logit_cross_entropy" and not answers_in_logits:
             raise ValueError(

@@ -3,56 +3,9 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
 
 from snnlib.checks import whole_number
-from snnlib.settings.experiment import keep_settings
-from snnlib.settings.needs import Need, check_needs
-
-FF_CHOICES: dict[str, tuple[str, ...]] = {
-    "rule": ("goodness", "two-pass", "neutral-head", "class-wise", "bptt"),
-    "cell": ("lif", "relu"),
-    "goodness": ("mean_square", "mean"),
-    "negatives": ("likely", "random", "every"),
-    "hand_over": ("rate", "spikes"),
-    "encoding": ("constant", "poisson"),
-    "reset": ("hard", "soft"),
-}
-
-
-POST_CHOICES: dict[str, tuple[str, ...]] = {
-    "surrogate": ("atan", "sigmoid"),
-    "loss": ("linear", "log(2+e^z)", "softplus"),
-    "goodness": ("mean_square", "mean"),
-    "prediction": ("goodness", "rate"),
-}
-# What a number may be, in the words of ``checks``; of the others any finite one will do.
-FF_RANGES: dict[str, dict[str, Any]] = {
-    "hidden": {"least": 1},
-    "dense": {"least": 1},
-    "n_steps": {"least": 1},
-    "tau": {"above": 1},
-    "v_threshold": {"above": 0},
-    "length": {"above": 0},
-    "scale": {"above": 0},
-    "gain": {"above": 0},
-    "shift_pixels": {"least": 0, "most": 27},
-    "rotate_degrees": {"least": 0, "most": 180},
-    "zoom": {"least": 0, "below": 1},
-    "epochs": {"least": 1},
-    "batch_size": {"least": 1},
-    "lr": {"above": 0},
-    "n_training": {"least": 1},
-    "n_validation": {"least": 1},
-    "receptive_field": {"least": 1, "most": 28},
-    "seed": {"least": 0, "most": 2**62},
-}
-POST_RANGES: dict[str, dict[str, Any]] = {
-    "widths": {"least": 1},
-    "n_updates": {"least": 1},
-    **{name: FF_RANGES[name] for name in ("scale", "n_training", "batch_size", "n_steps")},
-    **{name: FF_RANGES[name] for name in ("tau", "v_threshold", "lr", "seed")},
-}
+from snnlib.settings.setting import MANY, Need, check_needs, keep_settings, setting
 
 
 def grid_shape(n_places: int) -> tuple[int, int]:
@@ -71,48 +24,53 @@ class FFConfig:
     and ``dense`` be lists; stored are Python's own numbers, and tuples.
 
     Raises:
-        ValueError: A setting is of another type, outside its range (see ``FF_RANGES`` and
-            ``FF_CHOICES``), or does not go with another one.
+        ValueError: A setting is of another type, outside its range, or does not go
+            with another one.
     """
 
     name: str
     question: str
-    hidden: tuple[int, ...] = (500, 500)
-    n_steps: int = 8
-    tau: float = 2.0
-    v_threshold: float = 1.0
-    reset: str = "hard"  # or "soft": a spike takes the threshold off, and the rest stays
-    length: float = 2.0
+    hidden: tuple[int, ...] = setting((500, 500), least=1, at_most=MANY)
+    n_steps: int = setting(8, least=1, at_most=MANY)
+    tau: float = setting(2.0, above=1)
+    v_threshold: float = setting(1.0, above=0)
+    reset: str = setting("hard", choices=("hard", "soft"))
+    length: float = setting(2.0, above=0)
     theta: float | None = None  # None: positive against negative, without a threshold
-    scale: float = 6.0
-    goodness: str = "mean_square"
-    gain: float = 20.0
+    scale: float = setting(6.0, above=0)
+    goodness: str = setting("mean_square", choices=("mean_square", "mean"))
+    gain: float = setting(20.0, above=0)
     # One wrong label, "likely" to the first layer or at "random"; or "every" one at once.
-    negatives: str = "likely"
+    negatives: str = setting("likely", choices=("likely", "random", "every"))
     together: bool = True  # all layers at once, or one after another
-    hand_over: str = "rate"  # or "spikes"
-    encoding: str = "constant"  # or "poisson"
+    hand_over: str = setting("rate", choices=("rate", "spikes"))
+    encoding: str = setting("constant", choices=("constant", "poisson"))
     normalise_images: bool = True  # each brought to ``length``, or all stretched by one factor
-    shift_pixels: int = 2
-    rotate_degrees: float = 0.0
-    zoom: float = 0.0
-    epochs: int = 30
-    batch_size: int = 250
-    lr: float = 2e-3
-    n_validation: int = 10_000
-    rule: str = "goodness"  # how it learns and judges; see FF_CHOICES
-    cell: str = "lif"  # or "relu", without time
+    shift_pixels: int = setting(2, least=0, most=27)
+    rotate_degrees: float = setting(0.0, least=0, most=180)
+    zoom: float = setting(0.0, least=0, below=1)
+    epochs: int = setting(30, least=1)
+    batch_size: int = setting(250, least=1)
+    lr: float = setting(2e-3, above=0)
+    n_validation: int = setting(10_000, least=1)
+    # How it learns and judges.
+    rule: str = setting(
+        "goodness", choices=("goodness", "two-pass", "neutral-head", "class-wise", "bptt")
+    )
+    cell: str = setting("lif", choices=("lif", "relu"))
     # For the rule "class-wise", whose ``hidden`` layers are convolutions; there may be none:
     kernel: int = 5  # width of a convolution
-    dense: tuple[int, ...] = ()  # dense layers above the convolutions
+    dense: tuple[int, ...] = setting(
+        (), least=1, at_most=MANY
+    )  # dense layers above the convolutions
     # Without convolutions: side of the square of pixels that a neuron of the first layer sees.
-    receptive_field: int | None = None
+    receptive_field: int | None = setting(None, least=1, most=28)
     claim: str = "forward-forward"
-    seed: int = 0
+    seed: int = setting(0, least=0, most=2**62)
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        keep_settings(self, FF_RANGES, FF_CHOICES)
+        keep_settings(self)
         self._check_widths()
         check_needs(self, NEEDS)
         self._check_sight()
@@ -196,36 +154,36 @@ class PostConfig:
     """Settings of one row of the post's table; the defaults are row 8 with all its faults.
 
     Raises:
-        ValueError: A setting is of another type or outside its range (see ``POST_RANGES``
-            and ``POST_CHOICES``), or ``widths`` do not lead to classes.
+        ValueError: A setting is of another type or outside its range, or ``widths`` do
+            not lead to classes.
     """
 
     name: str
     question: str
-    widths: tuple[int, ...] = (784, 500, 10)
-    v_threshold: float = 0.45
+    widths: tuple[int, ...] = setting((784, 500, 10), least=1, at_most=MANY)
+    v_threshold: float = setting(0.45, above=0)
     theta: float = 0.35
-    surrogate: str = "atan"  # or "sigmoid"
-    loss: str = "log(2+e^z)"  # or "linear" or "softplus"
-    goodness: str = "mean_square"
-    prediction: str = "goodness"  # or "rate"
+    surrogate: str = setting("atan", choices=("atan", "sigmoid"))
+    loss: str = setting("log(2+e^z)", choices=("linear", "log(2+e^z)", "softplus"))
+    goodness: str = setting("mean_square", choices=("mean_square", "mean"))
+    prediction: str = setting("goodness", choices=("goodness", "rate"))
     output_mse: bool = False  # the last layer learns labels by MSE instead
     shared_state: bool = True  # positive and negative images take turns on one membrane
     label_in_column: bool = True  # label written down the left edge instead of along the top
     pixel_norm: bool = True  # each pixel divided by its own length, spike frames by theirs
-    scale: float = 1.0
-    n_training: int = 64
-    n_updates: int = 100
-    batch_size: int = 64
-    n_steps: int = 100
-    tau: float = 2.0
-    lr: float = 1e-3
+    scale: float = setting(1.0, above=0)
+    n_training: int = setting(64, least=1)
+    n_updates: int = setting(100, least=1)
+    batch_size: int = setting(64, least=1)
+    n_steps: int = setting(100, least=1, at_most=MANY)
+    tau: float = setting(2.0, above=1)
+    lr: float = setting(1e-3, above=0)
     claim: str = "forward-forward of the post"
-    seed: int = 0
+    seed: int = setting(0, least=0, most=2**62)
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        keep_settings(self, POST_RANGES, POST_CHOICES)
+        keep_settings(self)
         if len(self.widths) < 2:
             raise ValueError(
                 f"widths must be those of the input and of one layer at least, got {self.widths!r}"

@@ -3,9 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from snnlib.settings.ff_experiment import FF_CHOICES, FFConfig, PostConfig
-
-__all__ = ["FF_CHOICES", "FF_PRESETS", "FFConfig", "PostConfig"]
+from snnlib.settings.ff_experiment import FFConfig, PostConfig
 
 
 def _row(number: int, note: str, **settings: Any) -> PostConfig:

@@ -6,9 +6,7 @@ preset they are derived from in the one or two settings written beside them.
 
 from typing import Any
 
-from snnlib.settings.experiment import CHOICES, ExperimentConfig
-
-__all__ = ["CHOICES", "PRESETS", "ExperimentConfig"]
+from snnlib.settings.experiment import ExperimentConfig
 
 _FC = ExperimentConfig(
     name="fc",
