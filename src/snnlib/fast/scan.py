@@ -14,7 +14,7 @@ soft reset has reset_slope = -v_threshold and kept = 1 (Neftci, Mostafa & Zenke
 2019, Eqs. 9-11, with the reset terms added).
 
 On a GPU, where each small operation costs a kernel launch, the loop over time
-runs inside one Triton kernel (``scan_triton``); elsewhere it is a torch loop.
+runs inside one Triton kernel (``triton_kernels``); elsewhere it is a torch loop.
 """
 
 import importlib.util
@@ -90,9 +90,9 @@ class _Scan(torch.autograd.Function):
     ) -> Tensor:
         keep = ctx.needs_input_grad[0]
         if engine == "triton":
-            from snnlib.fast.kernels import scan_triton
+            from snnlib.fast.kernels import triton_kernels
 
-            spikes, charged = scan_triton.forward(currents, neuron, keep)
+            spikes, charged = triton_kernels.forward(currents, neuron, keep)
         else:
             spikes, charged = _forward_loop(currents, neuron, keep)
         if keep:
@@ -106,10 +106,10 @@ class _Scan(torch.autograd.Function):
         neuron, surrogate, engine = ctx.settings
         (charged,) = ctx.saved_tensors
         if engine == "triton":
-            from snnlib.fast.kernels import scan_triton
+            from snnlib.fast.kernels import triton_kernels
 
             gain, leak = neuron.gain_and_leak
-            grad = scan_triton.backward(
+            grad = triton_kernels.backward(
                 charged, grad_outputs[0], neuron, surrogate.alpha, gain, leak
             )
         else:

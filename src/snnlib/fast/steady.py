@@ -139,9 +139,9 @@ def _walk_by_numba(
 def _walk_by_triton(
     current: Tensor, n_steps: int, neuron: Any, surrogate: ATan, slope_too: bool = True
 ) -> tuple[Tensor, Tensor]:
-    from snnlib.fast.kernels import steady_triton
+    from snnlib.fast.kernels import triton_kernels
 
-    return steady_triton.walk(current, n_steps, *_constants(neuron, surrogate))
+    return triton_kernels.walk(current, n_steps, *_constants(neuron, surrogate))
 
 
 def _has_triton(current: Tensor) -> bool:
