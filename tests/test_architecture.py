@@ -86,6 +86,17 @@ def test_contributing_shows_the_same_table():
     assert table_in_contributing() == MAY_IMPORT
 
 
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_the_door_of_a_folder_names_all_that_is_in_it(folder):
+    here = PACKAGE if folder == FRONT else PACKAGE / folder
+    tree = ast.parse((here / "__init__.py").read_text(encoding="utf-8"))
+    said = ast.get_docstring(tree, clean=False) or ""
+    rows = re.findall(r"^ {4}((?:\w+, )*\w+) {2,}", said, flags=re.M)
+    named = {name for row in rows for name in row.split(", ")}
+    modules = {path.stem for path in here.glob("*.py")} - {"__init__", "__main__"}
+    assert modules <= named, modules - named
+
+
 def test_imports_point_downwards_only():
     graph = {module: imports(module) for module in MODULES}
     tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError on a circle

@@ -1,7 +1,15 @@
-"""Spiking neural networks on MNIST: one idea per module, read from the top down.
+"""Spiking neural networks on MNIST: one idea per module; folders hold the machinery.
 
-Importing the package loads neither torch nor numba; each module loads what it
-needs. Start with ``snnlib.neurons``.
+The book's ideas, in the order of reading:
+
+    data, encoding       images, and images as spikes
+    neurons, theory      charge, fire, reset; and what follows in closed form
+    surrogate, bptt      a slope for a step, and the chain rule through time by hand
+    networks, readout    the posts' networks, and what their spikes say
+    training, metrics    a loop over epochs, and what it tells
+    augment, memory      moved images; numbers kept for the way back
+    anytime              answers after each step, and what they cost
+    intervals, plotting  how far a number can be trusted, and how it is shown
 """
 
 __version__ = "0.1.0"

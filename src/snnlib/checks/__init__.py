@@ -1,4 +1,13 @@
-"""What guards every door: arguments, files that a user names, networks that diverge."""
+"""What guards every door: you may take as read that an argument is what its docstring says.
+
+In the order of reading:
+
+    arguments   numbers, words and tensors: exact ones are accepted, others refused by name
+    files       what a path means, and what is never overwritten
+    layers      which layers may be taken apart
+    loops       what a loop over batches may be given, and get back
+    divergence  whether a network still consists of numbers
+"""
 
 from snnlib.checks.arguments import (
     finite,

@@ -1,1 +1,14 @@
-"""One run, from its settings to its record."""
+"""One run, from its settings to its record.
+
+In the order of reading:
+
+    run             the runner: history, choice of the epoch, checkpoints, going on, record
+    learner         what it asks of everything that learns
+    bptt_run        backpropagation through time as a learner; losses by name: add yours here
+    ff_run          every Forward-Forward rule, and the fourth post's rows, as learners
+    engines         how a network answers, by one of several engines
+    own_images      images that a caller brings to a run
+    distributed     one run shared by several processes
+    stored_weights  weights that travel inside the package
+    ff_stored       Forward-Forward weights, read back
+"""

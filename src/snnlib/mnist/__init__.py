@@ -1,1 +1,6 @@
-"""The 70,000 images of MNIST, xz-compressed (licence: ``LICENSE``), beside their reader."""
+"""The 70,000 images of MNIST, xz-compressed (licence: ``LICENSE``), beside their reader.
+
+In the order of reading:
+
+    originals  the four files: unpacked, checked, never downloaded
+"""

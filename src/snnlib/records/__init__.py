@@ -1,1 +1,12 @@
-"""What is kept of a run: its record, the ledger, checkpoints, and the machine it ran on."""
+"""What is kept of a run: its record, the ledger, checkpoints, and the machine it ran on.
+
+In the order of reading:
+
+    record         what is written down about a run, typed and checked
+    ledger         one line of JSON per run: where records are written and read
+    reproduction   from claims to runs and back: what is missing, how numbers compare
+    checkpoints    states to go on from, and weights to keep
+    tensorboard    curves of a run for TensorBoard
+    environment    versions, commit, device; and a doctor for broken set-ups
+    bench_results  speed beside other libraries, as it was measured
+"""
