@@ -133,6 +133,22 @@ def test_a_gradient_that_is_no_number_never_reaches_the_weights():
     assert network.weight.tolist() == [[1, 1], [1, 1]]
 
 
+def test_a_large_gradient_that_is_passed_over_is_found_one_batch_later():
+    network, n = nn.Linear(400, 300, bias=False), 0
+
+    def spoil(gradient):
+        nonlocal n
+        n += 1
+        return gradient * math.inf if n == 21 else gradient
+
+    network.weight.register_hook(spoil)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+    shown = [(torch.ones(1, 400), torch.tensor([0]))] * 40
+    with pytest.raises(FloatingPointError, match=r"weight .* batch 2[12]"):
+        training.train_epoch(network, network, shown, rate_mse, optimizer)
+    assert n == 22
+
+
 @pytest.mark.parametrize("on_gpu", [False, True])
 @pytest.mark.parametrize(("bad", "place"), [(7, "in batch 8"), (30, "after batch 30")])
 def test_weights_that_go_wrong_within_a_step_are_found_by_the_next_gradient_or_at_the_end(
