@@ -13,7 +13,13 @@ from torch import nn
 from snnlib.anytime import Reading, energy_pj, fan_out, read_anytime
 from snnlib.data import load_mnist, make_loader
 from snnlib.encoding import constant_encode, poisson_encode
-from snnlib.experiments.engines import Noise, choose_engine, make_network, make_respond, reading_of
+from snnlib.experiments.engines import (
+    EncoderState,
+    choose_engine,
+    make_network,
+    make_respond,
+    reading_of,
+)
 from snnlib.experiments.run import run_experiment
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
 from snnlib.readout import firing_rate, predict
@@ -171,7 +177,7 @@ def test_synaptic_operations_are_what_convolving_spikes_with_ones_adds_up_to(tes
 
 def test_the_reading_at_every_step_is_the_prediction_from_the_spikes_so_far(small, test_images):
     config, network, batches, reading = small
-    noise = Noise(torch.Generator())
+    noise = EncoderState(torch.Generator())
     noise.restart(3)
     hits = torch.zeros(config.n_steps, dtype=torch.int64)
     for images, labels in batches:
@@ -190,7 +196,7 @@ def test_the_reading_at_every_step_is_the_prediction_from_the_spikes_so_far(smal
 
 def test_the_reading_at_the_last_step_is_the_ordinary_evaluation(small):
     config, network, batches, reading = small
-    noise = Noise(torch.Generator())
+    noise = EncoderState(torch.Generator())
     noise.restart(3)
     respond = make_respond(config, network, noise, "scan")
     metrics = evaluate(network, respond, batches, lambda rate, labels: rate.mean())
@@ -230,7 +236,7 @@ def test_the_event_engine_is_read_with_the_spikes_it_sees():
         weight = network.get_parameter("layers.1.weight")
         weight.copy_((64 * weight).round() / 64)
     batches = make_loader(images, 16)
-    noise = Noise(torch.Generator())
+    noise = EncoderState(torch.Generator())
     noise.restart(11)
     respond = make_respond(config, network, noise, "events")
     metrics = evaluate(network, respond, batches, lambda rate, labels: rate.mean())
@@ -279,7 +285,7 @@ def test_an_ordinary_network_multiplies_at_every_connection_and_has_one_reading(
     assert reading.energy_pj == pytest.approx([reading.ordinary_energy_pj])
     assert reading.spikes == reading.synaptic_operations == {}
     network.eval()
-    respond = make_respond(config, network, Noise(torch.Generator()), "torch")
+    respond = make_respond(config, network, EncoderState(torch.Generator()), "torch")
     metrics = evaluate(network, respond, batches, F.cross_entropy)
     assert reading.n_correct == [metrics.n_correct]
     with pytest.raises(ValueError, match="n_steps must be 1"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from snnlib.anytime import energy_pj, fan_out, read_anytime
-from snnlib.experiments.engines import Noise, make_network, make_respond
+from snnlib.experiments.engines import EncoderState, make_network, make_respond
 from snnlib.fast.events import poisson_linear_lif, poisson_spikes
 from snnlib.fast.fused import conv_snn_rate, norm_if_pool
 from snnlib.fast.scan import neuron_scan
@@ -80,7 +80,7 @@ def engine_door(name, engine):
     network = make_network(config).eval()
 
     def respond(images):
-        noise = Noise(torch.Generator().manual_seed(3), seed=3)
+        noise = EncoderState(torch.Generator().manual_seed(3), seed=3)
         return make_respond(config, network, noise, engine)(images)
 
     return respond

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 from toys import SMALL, small, toy_images
 
-from snnlib.experiments.engines import Noise, make_respond
+from snnlib.experiments.engines import EncoderState, make_respond
 from snnlib.forward_forward import training as ff_training
 from snnlib.forward_forward.rules import RULES
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
@@ -366,7 +366,7 @@ ENGINES = [
 @pytest.mark.parametrize(("preset", "engine"), ENGINES)
 def test_every_engine_leaves_frozen_weights_alone_and_sees_new_ones(preset, engine):
     config = replace(PRESETS[preset], n_steps=3, channels=2, device="cpu")
-    network, noise = NETWORKS[preset](), Noise(torch.Generator())
+    network, noise = NETWORKS[preset](), EncoderState(torch.Generator())
     respond = make_respond(config, network, noise, engine)
     images, labels = torch.rand(4, 1, 28, 28), torch.arange(4)
     maps = [part for part in network.modules() if isinstance(part, KINDS)]

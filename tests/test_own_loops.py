@@ -16,7 +16,7 @@ from torch.nn.utils import prune
 from snnlib.anytime import read_anytime
 from snnlib.data import ImageSet
 from snnlib.encoding import poisson_encode
-from snnlib.experiments.engines import Noise, choose_engine, make_respond
+from snnlib.experiments.engines import EncoderState, choose_engine, make_respond
 from snnlib.experiments.stored_weights import load_stored, predict_stored
 from snnlib.fast.fused import conv_snn_rate
 from snnlib.fast.known_layers import knows
@@ -100,11 +100,11 @@ def test_the_engine_chosen_for_a_network_runs_it_whatever_its_constants(
     for part in network.modules():
         for constant, value in constants.items() if isinstance(part, neuron.BaseNode) else ():
             setattr(part, constant, value)
-    respond = make_respond(config, network, Noise(torch.Generator()), "scan")
+    respond = make_respond(config, network, EncoderState(torch.Generator()), "scan")
     torch.testing.assert_close(respond(images()), rate(network, images(), 3))
     engine = choose_engine(PRESETS[name], CPU, network)
     poisson = replace(PRESETS[name], n_steps=3)
-    answer = make_respond(poisson, network, Noise(torch.Generator()), engine)
+    answer = make_respond(poisson, network, EncoderState(torch.Generator()), engine)
     assert answer(images()).shape == (2, 10)
 
 
@@ -120,7 +120,7 @@ def test_weights_in_another_precision_than_float32_get_an_engine_that_keeps_it(
     respond = make_respond(
         replace(PRESETS[name], n_steps=2, normalise=False),
         network,
-        Noise(torch.Generator()),
+        EncoderState(torch.Generator()),
         "scan",
     )
     assert respond((images() * 128).round() / 128).dtype == dtype
@@ -149,7 +149,7 @@ def test_no_potential_of_an_earlier_trial_is_left_behind_an_engine_that_keeps_no
     rate(network, images())
     assert isinstance(network.layers[2].v, Tensor)
     config = replace(PRESETS["csnn-quick"], n_steps=2)
-    make_respond(config, network, Noise(torch.Generator()), "fused")(images())
+    make_respond(config, network, EncoderState(torch.Generator()), "fused")(images())
     assert network.layers[2].v == 0.0
 
 

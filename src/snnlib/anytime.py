@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from snnlib import checks
 from snnlib.checks.divergence import check_finite_network
-from snnlib.checks.layers import check_countable, time_begins_at
+from snnlib.checks.layers import check_countable, first_layer_in_time
 from snnlib.encoding import constant_encode
 from snnlib.networks import layers_of
 from snnlib.readout import evaluation_mode, predict
@@ -209,7 +209,7 @@ class _Tally:
             self._count_spikes(name, x)
         layers = layers_of(network)
         check_countable(layers)
-        begin = time_begins_at(layers)
+        begin = first_layer_in_time(layers)
         for number, layer in enumerate(layers):
             if number == begin:
                 x = x.expand(self.n_steps, *x.shape[1:])

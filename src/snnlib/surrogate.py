@@ -37,7 +37,7 @@ def _step(x: Tensor) -> Tensor:
 
 
 def check_surrogate(surrogate: object) -> None:
-    """Refuse what is no surrogate of this room."""
+    """Refuse what is no surrogate of this module."""
     if not isinstance(surrogate, _Surrogate):
         raise ValueError(f"surrogate must be ATan(...) or Sigmoid(...), got {surrogate!r}")
 

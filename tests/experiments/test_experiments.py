@@ -263,7 +263,7 @@ def test_the_honest_protocol_looks_at_the_test_set_once_with_the_weights_of_its_
     assert record_id == record.id
     network = engines.make_network(config)
     network.load_state_dict(weights)
-    noise = engines.Noise(torch.Generator())
+    noise = engines.EncoderState(torch.Generator())
     noise.restart(stream_seed(0, record.validation_selected.epoch, "test"))
     respond = engines.make_respond(config, network, noise, "scan")
     batches = original(test_images, config.batch_size)
@@ -305,7 +305,7 @@ def answers(config, engine, images, seed=5):
     with torch.no_grad():  # strong weights, so that neurons of every layer fire
         for weight in network.parameters():
             weight *= 4.0
-    noise = engines.Noise(torch.Generator())
+    noise = engines.EncoderState(torch.Generator())
     noise.restart(seed)
     rate = engines.make_respond(config, network, noise, engine)(images)
     rate_mse(rate, torch.arange(len(images)) % 10).backward()
@@ -376,7 +376,9 @@ def test_a_potential_adds_up_what_comes_in(training_images):
         for weight in network.parameters():
             weight *= 4.0
     images = training_images.images[:8]
-    respond = engines.make_respond(CSNN_SOFT, network, engines.Noise(torch.Generator()), "scan")
+    respond = engines.make_respond(
+        CSNN_SOFT, network, engines.EncoderState(torch.Generator()), "scan"
+    )
     nodes = [part for part in network.layers if isinstance(part, BaseNode)]
     assert [node.v_reset for node in nodes] == [None] * 3
 
@@ -411,7 +413,7 @@ def test_the_event_engine_answers_like_the_others_up_to_the_noise(training_image
     images = training_images.images[:4]
     rates = []
     for engine in ("events", "scan"):
-        noise = engines.Noise(torch.Generator())
+        noise = engines.EncoderState(torch.Generator())
         noise.restart(1)
         with torch.no_grad():
             network = engines.make_network(replace(config, weight_std=0.1))
@@ -421,7 +423,7 @@ def test_the_event_engine_answers_like_the_others_up_to_the_noise(training_image
 
 
 def test_the_event_engine_numbers_images_through_an_epoch():
-    noise = engines.Noise(torch.Generator())
+    noise = engines.EncoderState(torch.Generator())
     noise.restart(3)
     assert [noise.serve(128), noise.serve(64), noise.serve(1)] == [0, 128, 192]
     noise.restart(3)
@@ -453,7 +455,7 @@ def test_with_the_posts_fault_the_convolutions_see_one_step_and_the_rest_all():
         network = engines.make_network(of)
         for number, layer in enumerate(network.layers):
             layer.register_forward_hook(lambda _, x, y, n=number: seen.update({n: len(x[0])}))
-        noise = engines.Noise(torch.Generator())
+        noise = engines.EncoderState(torch.Generator())
         engines.make_respond(of, network, noise, "spikingjelly")(torch.rand(2, 1, 28, 28))
         return [seen[number] for number in (0, 3, 7, 10)]  # two convolutions, two dense layers
 

@@ -10,7 +10,13 @@ from torch import nn
 
 from snnlib.anytime import read_anytime
 from snnlib.encoding import constant_encode, poisson_encode
-from snnlib.experiments.engines import Noise, choose_engine, make_network, make_respond, run_by_scan
+from snnlib.experiments.engines import (
+    EncoderState,
+    choose_engine,
+    make_network,
+    make_respond,
+    run_by_scan,
+)
 from snnlib.fast.fused import conv_snn_rate
 from snnlib.fast.known_layers import parameters_of
 from snnlib.networks import ConvSNN, FullyConnectedSNN
@@ -81,7 +87,7 @@ def test_spikes_and_gradients_are_those_of_the_networks_own_forward(name, engine
     assert 0 < expected.mean() < 1
 
     network.zero_grad()
-    respond = make_respond(FC, network, Noise(torch.Generator().manual_seed(1)), engine)
+    respond = make_respond(FC, network, EncoderState(torch.Generator().manual_seed(1)), engine)
     rate = respond(images)
     rate.square().sum().backward()
 
@@ -95,7 +101,7 @@ def test_spikes_and_gradients_are_those_of_the_networks_own_forward(name, engine
 @pytest.mark.parametrize("name", NODES)
 def test_the_event_engine_respects_a_layer_or_refuses_it_by_name(name):
     network, images = fc(NODES[name]()), torch.rand(5, 1, 28, 28)
-    noise = Noise(torch.Generator(), seed=4)
+    noise = EncoderState(torch.Generator(), seed=4)
     if (
         not name.startswith("if")
         and not any(word in name for word in ("sigmoid", "atan", "decay", "detached"))
@@ -130,7 +136,7 @@ def test_the_time_constant_of_a_plif_neuron_learns():
     assert engine == "scan"
     before = network.layers[2].w.item()
     optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
-    respond = make_respond(FC, network, Noise(torch.Generator().manual_seed(1)), engine)
+    respond = make_respond(FC, network, EncoderState(torch.Generator().manual_seed(1)), engine)
     respond(images).square().sum().backward()
     optimizer.step()
     assert network.layers[2].w.item() != before
@@ -205,7 +211,7 @@ def test_an_edited_dense_network_answers_as_its_own_forward_or_is_refused(edit, 
     network, images = fc(lif()), torch.rand(4, 1, 28, 28)
     EDITS[edit](network)
     network.eval()
-    noise = Noise(torch.Generator().manual_seed(1), seed=1)
+    noise = EncoderState(torch.Generator().manual_seed(1), seed=1)
     respond = make_respond(FC, network, noise, engine)
     if engine == "events" and edit != "a bias":
         with pytest.raises(ValueError, match=r"^layer \d \(.*does not fit engine='events'"):
@@ -224,7 +230,9 @@ def test_a_network_with_a_forward_of_its_own_is_left_to_it():
     network = Doubled()
     for engine in ("events", "scan", "torch"):
         with pytest.raises(ValueError, match="Doubled has another forward"):
-            make_respond(FC, network, Noise(torch.Generator()), engine)(torch.rand(2, 1, 28, 28))
+            make_respond(FC, network, EncoderState(torch.Generator()), engine)(
+                torch.rand(2, 1, 28, 28)
+            )
     assert choose_engine(replace(FC, engine="auto"), torch.device("cpu"), network) == "spikingjelly"
 
 
@@ -269,7 +277,7 @@ def test_an_edited_convolutional_network_answers_as_its_own_forward_or_is_refuse
     conv_edits()[edit](network)
     network.eval()
     config = replace(CSNN, normalise=False, engine=engine)
-    run = lambda: make_respond(config, network, Noise(torch.Generator()), engine)(images)  # noqa: E731
+    run = lambda: make_respond(config, network, EncoderState(torch.Generator()), engine)(images)  # noqa: E731
     if engine == "fused" and edit not in TAKEN:
         with pytest.raises(ValueError, match=r"^layer \d+ \(.*does not fit engine='fused'"):
             run()
@@ -303,7 +311,7 @@ def test_a_layer_of_neurons_used_twice_is_refused_where_its_potential_would_be_l
     network = FullyConnectedSNN()
     network.layers.extend([layer.Linear(10, 10, step_mode="m"), network.layers[2]])
     with pytest.raises(ValueError, match=r"layer 4 \(LIFNode.*must be used once"):
-        make_respond(FC, network, Noise(torch.Generator()), "scan")(torch.rand(1, 1, 28, 28))
+        make_respond(FC, network, EncoderState(torch.Generator()), "scan")(torch.rand(1, 1, 28, 28))
 
 
 def test_the_rate_of_a_fused_network_is_that_of_its_own_modes():

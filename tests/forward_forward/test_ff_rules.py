@@ -237,7 +237,7 @@ def test_the_quick_goodness_of_a_poisson_layer_is_that_of_its_mean_input():
 def test_two_passes_ask_again_with_the_first_answer_written_in():
     config, images = small("two-pass"), toy_images(30, 2).images
     run = prepare_ff(config, 100)
-    answers = run.rule.answers(run.network, images, config, run.noise)
+    answers = run.rule.predict(run.network, images, config, run.noise)
     top = run.network.hidden(overlay_labels(images, answers["one pass, any label"]))[-1]
     assert torch.equal(answers["two passes"], run.network.head.rate(top).argmax(dim=1))
     assert next(iter(answers)) == "two passes"  # the one that counts

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from snnlib.checks import refuse
 
-Address = str | os.PathLike[str]
+StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ _METHODS |= {"single_step_forward", "multi_step_forward"}
 _METHODS |= {"single_step_functional_forward", "multi_step_functional_forward"}
 
 
-def time_begins_at(row: list[nn.Module]) -> int:
+def first_layer_in_time(row: list[nn.Module]) -> int:
     """Number of the first layer whose answer may differ from step to step; ``len`` if none."""
     for number, part in enumerate(row):
         idle = type(part) in _DROPOUTS and not part.training

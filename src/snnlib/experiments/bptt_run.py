@@ -17,7 +17,7 @@ from snnlib.augment import shift_images, warp_images
 from snnlib.data import Batches, ImageSet, load_mnist, make_loader, split_validation
 from snnlib.experiments.distributed import Group
 from snnlib.experiments.engines import (
-    Noise,
+    EncoderState,
     choose_engine,
     make_network,
     make_respond,
@@ -77,7 +77,7 @@ class Run:
     engine: str
     network: nn.Module
     respond: Respond
-    noise: Noise
+    noise: EncoderState
     training: TrainingBatches
     validation: Batches | None
     test: Batches
@@ -189,7 +189,7 @@ def prepare_run(
     engine = choose_engine(config, device)
     training, validation, test = _image_sets(config, device, training_images, test_images)
     network = make_network(config).to(device)
-    noise = Noise(torch.Generator(device))
+    noise = EncoderState(torch.Generator(device))
     optimizer = _make_optimizer(config, network)
     batches = make_loader(
         training, config.batch_size, generator=torch.Generator(), drop_last=config.drop_last
@@ -233,7 +233,7 @@ def _warn_of_slow_precision(config: ExperimentConfig, device: torch.device, grou
 def _respond_early_and_late(
     config: ExperimentConfig,
     network: nn.Module,
-    noise: Noise,
+    noise: EncoderState,
     engine: str,
     learning: TrainingBatches,
 ) -> Respond:
@@ -251,7 +251,7 @@ def _respond_early_and_late(
     return respond
 
 
-def _respond_as_one_of(group: Group, respond: Respond, noise: Noise) -> Respond:
+def _respond_as_one_of(group: Group, respond: Respond, noise: EncoderState) -> Respond:
     """Answer our share of each batch, and return the rates of the whole batch."""
     if group.size == 1:
         return respond

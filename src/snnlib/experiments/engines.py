@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 from snnlib import checks
 from snnlib.anytime import Reading, read_anytime
-from snnlib.checks.layers import time_begins_at
+from snnlib.checks.layers import first_layer_in_time
 from snnlib.encoding import constant_encode, poisson_encode
 from snnlib.fast.known_layers import dense_layer, knows, parameters_of, surrogate_of
-from snnlib.fast.walks import RUNNERS, run_by_scan, walk
+from snnlib.fast.walks import RUNNERS, run_by_scan, run_layers
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN, layers_of
 from snnlib.neurons import LIFParameters
 from snnlib.posts.fifth import last_step_rate, run_neurons
@@ -39,22 +39,22 @@ Respond = Callable[[Tensor], Tensor]
 logger = logging.getLogger(__name__)
 
 __all__ = [
-    "Noise",
+    "EncoderState",
     "Respond",
     "choose_engine",
+    "first_stepwise_layer",
     "make_network",
     "make_respond",
     "normalised",
     "run_by_scan",
-    "walk",
-    "where_time_begins",
+    "run_layers",
 ]
 
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
 
 
 @dataclass
-class Noise:
+class EncoderState:
     """The randomness of an encoder: a generator, and a count of the images it has served.
 
     The count numbers the images for engines whose random numbers depend on
@@ -143,7 +143,7 @@ def choose_engine(
 
 
 def make_respond(
-    config: ExperimentConfig, network: nn.Module, noise: Noise, engine: str
+    config: ExperimentConfig, network: nn.Module, noise: EncoderState, engine: str
 ) -> Respond:
     """Join encoder, network and readout: images ``[N, 1, 28, 28]`` to rates ``[N, 10]``.
 
@@ -175,7 +175,9 @@ def make_respond(
     return respond
 
 
-def _answer(config: ExperimentConfig, network: nn.Module, noise: Noise, engine: str) -> Respond:
+def _answer(
+    config: ExperimentConfig, network: nn.Module, noise: EncoderState, engine: str
+) -> Respond:
     if config.neuron == "relu":
         return lambda images: network(normalised(config, images))
     if config.rule == "last_step" or config.spike == "soft":
@@ -187,7 +189,7 @@ def _answer(config: ExperimentConfig, network: nn.Module, noise: Noise, engine: 
     return _respond_by_layers(config, network, noise, engine)
 
 
-def where_time_begins(config: ExperimentConfig, network: nn.Module, engine: str) -> int:
+def first_stepwise_layer(config: ExperimentConfig, network: nn.Module, engine: str) -> int:
     """The layer from which on every time step is computed.
 
     SpikingJelly computes all of them. The others start at the first neurons,
@@ -200,11 +202,11 @@ def where_time_begins(config: ExperimentConfig, network: nn.Module, engine: str)
         if not flat:
             raise ValueError("network must have a Flatten layer for conv_steps='one', got none")
         return flat[0]
-    return 0 if engine == "spikingjelly" else time_begins_at(layers)
+    return 0 if engine == "spikingjelly" else first_layer_in_time(layers)
 
 
 def _respond_by_layers(
-    config: ExperimentConfig, network: nn.Module, noise: Noise, engine: str
+    config: ExperimentConfig, network: nn.Module, noise: EncoderState, engine: str
 ) -> Respond:
     own_forward = engine == "spikingjelly" and config.conv_steps == "all"
 
@@ -215,14 +217,18 @@ def _respond_by_layers(
             x = constant_encode(normalised(config, images), 1)
         if own_forward:
             return firing_rate(network(x.expand(config.n_steps, *x.shape[1:])))
-        begin = where_time_begins(config, network, engine)
+        begin = first_stepwise_layer(config, network, engine)
         functional.reset_net(network)
-        return firing_rate(walk(layers_of(network), x, RUNNERS[engine], config.n_steps, begin))
+        return firing_rate(
+            run_layers(layers_of(network), x, RUNNERS[engine], config.n_steps, begin)
+        )
 
     return respond
 
 
-def _respond_on_events(config: ExperimentConfig, network: nn.Module, noise: Noise) -> Respond:
+def _respond_on_events(
+    config: ExperimentConfig, network: nn.Module, noise: EncoderState
+) -> Respond:
     from snnlib.fast.events import poisson_linear_lif
 
     def respond(images: Tensor) -> Tensor:
@@ -240,7 +246,7 @@ def _respond_fused(config: ExperimentConfig, network: nn.Module) -> Respond:
     from snnlib.fast.fused import conv_snn_rate
 
     def respond(images: Tensor) -> Tensor:
-        with torch.autocast("cpu", enabled=False):  # the room lowers precision by itself
+        with torch.autocast("cpu", enabled=False):  # the engine lowers precision by itself
             return conv_snn_rate(
                 network,
                 normalised(config, images),
@@ -252,7 +258,7 @@ def _respond_fused(config: ExperimentConfig, network: nn.Module) -> Respond:
 
 
 def _respond_as_the_fifth_post(
-    config: ExperimentConfig, network: nn.Module, noise: Noise
+    config: ExperimentConfig, network: nn.Module, noise: EncoderState
 ) -> Respond:
     soft = config.spike == "soft"
 
@@ -280,7 +286,7 @@ def normalised(config: ExperimentConfig, images: Tensor) -> Tensor:
 
 
 def _reason_not(engine: str) -> str:
-    """Why the fast room cannot be entered here; empty if it can."""
+    """Why the fast engine cannot run here; empty if it can."""
     try:
         importlib.import_module(f"snnlib.fast.{engine}")
     except ImportError as error:
@@ -306,7 +312,7 @@ def reading_of(
     """
     assert config.anytime_steps is not None
     n_steps = config.anytime_steps
-    noise = Noise(torch.Generator(next(network.parameters()).device))
+    noise = EncoderState(torch.Generator(next(network.parameters()).device))
     noise.restart(seed)
 
     def encode(images: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def predict_images(network: nn.Module, record: RunRecord, images: Tensor) -> Ten
         _as_after_training(record, generator, len(config.widths) - 1)
         parts = [predict_post(cast(PostNetwork, network), p, generator) for p in _cut(images)]
         return torch.cat(parts)
-    way, answers = record.extra["judged_by"], RULES[config.rule].answers
+    way, answers = record.extra["judged_by"], RULES[config.rule].predict
     return torch.cat([answers(network, part, config, generator)[way] for part in _cut(images)])
 
 

@@ -20,7 +20,7 @@ from snnlib import checks
 from snnlib.checks.files import check_apart, check_writable, named_path
 from snnlib.data import ImageSet, load_mnist, make_loader
 from snnlib.experiments.bptt_run import LOSSES, stream_seed
-from snnlib.experiments.engines import Noise, choose_engine, make_network, make_respond
+from snnlib.experiments.engines import EncoderState, choose_engine, make_network, make_respond
 from snnlib.experiments.ff_stored import build, count_hits, predict_images
 from snnlib.experiments.own_images import fitting
 from snnlib.metrics import EpochMetrics
@@ -34,7 +34,7 @@ from snnlib.training import Respond, evaluate
 MAX_BYTES = 8_000_000  # of one file; the CSNN with 64 channels takes 6.6 million
 MAX_BYTES_IN_ALL = 12_000_000
 
-Address = str | os.PathLike[str]
+StrPath = str | os.PathLike[str]
 
 
 def weights_folder() -> Path:
@@ -42,14 +42,14 @@ def weights_folder() -> Path:
     return Path(str(resources.files("snnlib").joinpath("results", "weights")))
 
 
-def stored_presets(folder: Address | None = None) -> dict[str, Path]:
+def stored_presets(folder: StrPath | None = None) -> dict[str, Path]:
     """The presets whose weights are kept, each with its file."""
     place = weights_folder() if folder is None else named_path("folder", folder, folder=True)
     return {path.stem: path for path in sorted(place.glob("*.safetensors"))}
 
 
 def load_stored(
-    preset: str, folder: Address | None = None, ledger: Address | None = None
+    preset: str, folder: StrPath | None = None, ledger: StrPath | None = None
 ) -> tuple[nn.Module, RunRecord]:
     """A trained network, ready to answer, and the record of the run that made it.
 
@@ -151,7 +151,7 @@ def _check_pair(network: nn.Module, record: RunRecord) -> None:
 
 def _respond(network: nn.Module, record: RunRecord) -> Respond:
     """Answers as at the look at the test images, with the random numbers of the record."""
-    config, noise = _settings(record), Noise(torch.Generator())
+    config, noise = _settings(record), EncoderState(torch.Generator())
     engine = choose_engine(config, torch.device("cpu"), network)
     respond = make_respond(config, network, noise, engine)
     noise.restart(stream_seed(config.seed, record.result.epoch, "test"))
@@ -169,11 +169,11 @@ def tolerance(record: RunRecord) -> float:
 
 
 def keep_weights(
-    source: Address,
+    source: StrPath,
     record_id: str = "",
     *,
-    folder: Address | None = None,
-    ledger: Address | None = None,
+    folder: StrPath | None = None,
+    ledger: StrPath | None = None,
     test_images: ImageSet | None = None,
     overwrite: bool = False,
 ) -> tuple[Path, EpochMetrics]:
@@ -223,7 +223,7 @@ def keep_weights(
     return target, kept
 
 
-def _record(record_id: str, ledger: Address | None) -> RunRecord:
+def _record(record_id: str, ledger: StrPath | None) -> RunRecord:
     if not record_id:
         raise ValueError("the file names no record; say which one with record_id")
     if ledger is not None and not named_path("ledger", ledger).is_file():
@@ -253,7 +253,7 @@ def _settings(record: RunRecord) -> ExperimentConfig:
     return replace(ExperimentConfig(**known), device="cpu", engine="auto", amp="off")
 
 
-def _network(weights: dict[str, Tensor], record: RunRecord, path: Address) -> nn.Module:
+def _network(weights: dict[str, Tensor], record: RunRecord, path: StrPath) -> nn.Module:
     forward_forward = _is_forward_forward(record)
     network = build(record) if forward_forward else make_network(_settings(record))
     try:

@@ -13,7 +13,7 @@ from snnlib.neurons import simulate
 RunNeurons = Callable[[Any, Tensor], Tensor]
 
 
-def walk(
+def run_layers(
     layers: Iterable[nn.Module], x: Tensor, run_neurons: RunNeurons, n_steps: int, repeat_at: int
 ) -> Tensor:
     """Send a sequence through the layers of a network.

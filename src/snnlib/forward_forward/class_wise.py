@@ -21,7 +21,7 @@ from snnlib.fast.steady import steady_rate
 from snnlib.forward_forward.goodness import class_goodness, every_label_loss
 from snnlib.forward_forward.layers import neuron_of
 from snnlib.forward_forward.network import ForwardForwardNetwork, learn_from
-from snnlib.forward_forward.pairs import Lesson, Rule, answers_from_layer
+from snnlib.forward_forward.pairs import Rule, TrainingBatch, answers_from_layer
 from snnlib.forward_forward.sharing import everybodys, ours
 from snnlib.settings.ff_experiment import grid_shape
 from snnlib.settings.ff_presets import FFConfig
@@ -132,9 +132,9 @@ def build_classwise(config: FFConfig, noise: torch.Generator) -> ForwardForwardN
     return ForwardForwardNetwork(layers)
 
 
-def learn_classwise(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
+def learn_classwise(network: ForwardForwardNetwork, batch: TrainingBatch) -> Tensor:
     """Every layer makes the true class stand out among its ten goodnesses (a softmax of them)."""
-    images, labels, config, _, only, group = lesson
+    images, labels, config, _, only, group = batch
 
     def objective(rate: Tensor) -> Tensor:
         rate = everybodys(rate, len(labels), group)

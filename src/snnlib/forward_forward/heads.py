@@ -15,13 +15,13 @@ from snnlib.forward_forward.goodness import normalise_length
 from snnlib.forward_forward.labels import overlay_labels, overlay_neutral
 from snnlib.forward_forward.layers import build_network, make_layer
 from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork
-from snnlib.forward_forward.pairs import Lesson, Rule, learn_pairs
+from snnlib.forward_forward.pairs import Rule, TrainingBatch, learn_pairs
 from snnlib.forward_forward.sharing import everybodys, ours
 from snnlib.readout import predict, rate_mse
 from snnlib.settings.ff_presets import FFConfig
 
 
-class TaughtNetwork(nn.Module):
+class NetworkWithReadout(nn.Module):
     """Forward-Forward layers below, a taught layer of ten on top.
 
     Args:
@@ -57,22 +57,24 @@ def _with_head(losses: Tensor, of_head: Tensor) -> Tensor:
     return torch.cat([losses, of_head.detach()[None]])
 
 
-def build_two_pass(config: FFConfig, noise: torch.Generator) -> TaughtNetwork:
+def build_two_pass(config: FFConfig, noise: torch.Generator) -> NetworkWithReadout:
     """Hidden layers, and ten spiking neurons that see the rates of the last one."""
-    return TaughtNetwork(build_network(config, noise), make_layer(config, config.hidden[-1], 10))
+    return NetworkWithReadout(
+        build_network(config, noise), make_layer(config, config.hidden[-1], 10)
+    )
 
 
-def learn_two_pass(network: TaughtNetwork, lesson: Lesson) -> Tensor:
+def learn_two_pass(network: NetworkWithReadout, batch: TrainingBatch) -> Tensor:
     """The last layer learns the true digit from both kinds of image, by MSE on its rates."""
-    losses, top = learn_pairs(network.hidden, lesson)
+    losses, top = learn_pairs(network.hidden, batch)
     rate = cast(ForwardForwardLayer, network.head).rate(top)
-    rate = everybodys(rate, len(lesson.labels), lesson.group)
-    return _with_head(losses, rate_mse(rate, lesson.labels.repeat(2)))
+    rate = everybodys(rate, len(batch.labels), batch.group)
+    return _with_head(losses, rate_mse(rate, batch.labels.repeat(2)))
 
 
 @torch.no_grad()
 def answers_in_two_passes(
-    network: TaughtNetwork, images: Tensor, config: FFConfig, noise: torch.Generator
+    network: NetworkWithReadout, images: Tensor, config: FFConfig, noise: torch.Generator
 ) -> dict[str, Tensor]:
     """A first pass with any label proposes a digit; a second, with the proposal, may mend it."""
 
@@ -89,23 +91,23 @@ def answers_in_two_passes(
     }
 
 
-def build_neutral_head(config: FFConfig, noise: torch.Generator) -> TaughtNetwork:
+def build_neutral_head(config: FFConfig, noise: torch.Generator) -> NetworkWithReadout:
     """Hidden layers, and a linear map from the rates of all of them to ten classes."""
-    return TaughtNetwork(build_network(config, noise), nn.Linear(sum(config.hidden), 10))
+    return NetworkWithReadout(build_network(config, noise), nn.Linear(sum(config.hidden), 10))
 
 
-def learn_neutral_head(network: TaughtNetwork, lesson: Lesson) -> Tensor:
+def learn_neutral_head(network: NetworkWithReadout, batch: TrainingBatch) -> Tensor:
     """The linear map learns the digit by cross-entropy, from images that carry no label."""
-    losses, _ = learn_pairs(network.hidden, lesson)
-    images = ours(lesson.images, len(lesson.labels), lesson.group)
+    losses, _ = learn_pairs(network.hidden, batch)
+    images = ours(batch.images, len(batch.labels), batch.group)
     outputs = network.head(features(network.hidden, images))
-    outputs = everybodys(outputs, len(lesson.labels), lesson.group)
-    return _with_head(losses, F.cross_entropy(outputs, lesson.labels))
+    outputs = everybodys(outputs, len(batch.labels), batch.group)
+    return _with_head(losses, F.cross_entropy(outputs, batch.labels))
 
 
 @torch.no_grad()
 def answers_of_neutral_head(
-    network: TaughtNetwork, images: Tensor, config: FFConfig, noise: torch.Generator
+    network: NetworkWithReadout, images: Tensor, config: FFConfig, noise: torch.Generator
 ) -> dict[str, Tensor]:
     """One pass without a label, and the class with the largest output."""
     return {"one pass, no label": predict(network.head(features(network.hidden, images)))}

@@ -24,7 +24,7 @@ from snnlib.settings.ff_presets import FFConfig, PostConfig
 GREY_LEVEL = 0.33  # root mean square of the pixels of a typical MNIST image
 
 
-class AlikeLayer(ForwardForwardLayer):
+class ScaledInputLayer(ForwardForwardLayer):
     """The layer next to the image, with all images stretched by the same factor.
 
     Other than a rate from below, the length of an image does not tell how good it is,
@@ -46,7 +46,7 @@ class AlikeLayer(ForwardForwardLayer):
         return self.linear(self.size * flat)
 
 
-class PoissonLayer(AlikeLayer):
+class PoissonLayer(ScaledInputLayer):
     """The layer next to the image, shown Poisson spikes of the grey values.
 
     Every spike has the same size, for all images. On a CPU the event engine works on
@@ -111,7 +111,7 @@ class PoissonLayer(AlikeLayer):
         return poisson_linear_lif(images, weight, self.n_steps, self.neuron, seed=seed, bias=bias)
 
 
-class LinkedLayer(ForwardForwardLayer):
+class BackpropLayer(ForwardForwardLayer):
     """The same layer without the cut: its error travels on to the layer below."""
 
     def current(self, inputs: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ def make_layer(
 
 def make_layers(config: FFConfig, noise: torch.Generator) -> list[ForwardForwardLayer]:
     """Fresh layers 784 - hidden; with Poisson input the first one draws spikes from ``noise``."""
-    first_kind = ForwardForwardLayer if config.normalise_images else AlikeLayer
+    first_kind = ForwardForwardLayer if config.normalise_images else ScaledInputLayer
     layers = [make_layer(config, 784, config.hidden[0], first_kind)]
     for below, width in pairwise(config.hidden):
         layers.append(make_layer(config, below, width))

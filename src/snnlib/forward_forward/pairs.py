@@ -30,7 +30,7 @@ from snnlib.readout import predict
 from snnlib.settings.ff_presets import FFConfig
 
 
-class Lesson(NamedTuple):
+class TrainingBatch(NamedTuple):
     """One batch, and what a rule must know to learn from it.
 
     ``images`` are ``[N, 1, 28, 28]``, ``labels`` the true ones, ``[N]``. ``generator``
@@ -50,15 +50,15 @@ class Lesson(NamedTuple):
 class Rule(NamedTuple):
     """How a network is made, how it learns from one batch, and how it answers.
 
-    ``build(config, noise)`` gives fresh weights. ``teach(network, lesson)`` adds
+    ``build(config, noise)`` gives fresh weights. ``training_step(network, batch)`` adds
     gradients and hands back the losses, ``[L]``.
-    ``answers(network, images, config, noise)`` names labels ``[N]`` in one or more
+    ``predict(network, images, config, noise)`` names labels ``[N]`` in one or more
     ways. If ``choose``, validation images pick the way; else the first one counts.
     """
 
     build: Callable[[FFConfig, torch.Generator], nn.Module]
-    teach: Callable[[Any, Lesson], Tensor]
-    answers: Callable[..., dict[str, Tensor]]
+    training_step: Callable[[Any, TrainingBatch], Tensor]
+    predict: Callable[..., dict[str, Tensor]]
     choose: bool = False
 
     def learn(
@@ -71,8 +71,10 @@ class Rule(NamedTuple):
         only: int | None = None,
         group: Sharing = ALONE,
     ) -> Tensor:
-        """Gradients of a network from one :class:`Lesson`; its losses, ``[L]``."""
-        return self.teach(network, Lesson(images, labels, config, generator, only, group))
+        """Gradients of a network from one :class:`TrainingBatch`; its losses, ``[L]``."""
+        return self.training_step(
+            network, TrainingBatch(images, labels, config, generator, only, group)
+        )
 
 
 def measure_and_loss(
@@ -94,9 +96,9 @@ def overlay_for(config: FFConfig, generator: torch.Generator) -> Callable[[Tenso
     ).flatten(2)
 
 
-def wrong_labels(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
+def wrong_labels(network: ForwardForwardNetwork, batch: TrainingBatch) -> Tensor:
     """Wrong labels at random, or as the first layer would confuse them."""
-    images, labels, config, generator, *_ = lesson
+    images, labels, config, generator, *_ = batch
     if config.negatives == "random":
         return draw_wrong_labels(labels, generator)
     measure, _ = measure_and_loss(config)
@@ -107,15 +109,15 @@ def wrong_labels(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
     return draw_likely_wrong_labels(scores, labels, generator)
 
 
-def learn_pairs(network: ForwardForwardNetwork, lesson: Lesson) -> tuple[Tensor, Tensor]:
+def learn_pairs(network: ForwardForwardNetwork, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
     """Gradients from one batch, each image once with its own and once with a wrong label.
 
     Returns:
         The loss of each layer that learns, and what the last of them hands on for our
         share of the images: for positive ones first, ``[2 n, K]``.
     """
-    images, labels, config, generator, only, group = lesson
-    wrong = wrong_labels(network, lesson)
+    images, labels, config, generator, only, group = batch
+    wrong = wrong_labels(network, batch)
     overlay = overlay_for(config, generator)
     positive, negative = overlay(images, labels), overlay(images, wrong)
     both = torch.cat([positive, negative], dim=1 if positive.dim() == 3 else 0)
@@ -128,9 +130,9 @@ def learn_pairs(network: ForwardForwardNetwork, lesson: Lesson) -> tuple[Tensor,
     return learn_from(network, ours(both, len(labels), group), objective, only)
 
 
-def learn_every_label(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
+def learn_every_label(network: ForwardForwardNetwork, batch: TrainingBatch) -> Tensor:
     """Gradients from one batch, each image with all of its labels: the loss of each layer."""
-    images, labels, config, generator, only, group = lesson
+    images, labels, config, generator, only, group = batch
     measure, _ = measure_and_loss(config)
 
     def objective(rate: Tensor) -> Tensor:
@@ -166,11 +168,11 @@ def answers_from_layer(judged: Tensor) -> dict[str, Tensor]:
     return {name: predict(judged[k:].sum(dim=0)) for k, name in enumerate(names)}
 
 
-def learn_goodness(network: ForwardForwardNetwork, lesson: Lesson) -> Tensor:
+def learn_goodness(network: ForwardForwardNetwork, batch: TrainingBatch) -> Tensor:
     """Every layer tells right labels from wrong ones by its goodness."""
-    if lesson.config.negatives == "every":
-        return learn_every_label(network, lesson)
-    return learn_pairs(network, lesson)[0]
+    if batch.config.negatives == "every":
+        return learn_every_label(network, batch)
+    return learn_pairs(network, batch)[0]
 
 
 GOODNESS = Rule(build_network, learn_goodness, answers_by_goodness, choose=True)

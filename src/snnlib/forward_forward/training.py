@@ -180,7 +180,7 @@ def count_correct(run: FFRun, images: ImageSet) -> dict[str, int]:
     right: dict[str, Tensor] = {}
     run.network.eval()
     for part, labels in zip(images.images.split(rows), images.labels.split(rows), strict=True):
-        answers = run.rule.answers(run.network, part, run.config, run.noise)
+        answers = run.rule.predict(run.network, part, run.config, run.noise)
         for way, answer in answers.items():
             right[way] = right.get(way, 0) + (answer == labels).sum()
     return {way: int(n) for way, n in right.items()}

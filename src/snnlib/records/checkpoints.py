@@ -18,8 +18,8 @@ from torch import Tensor
 from snnlib.checks import refuse, text
 from snnlib.checks import tensor as checked_tensor
 from snnlib.checks.files import (
-    Address,
     Kind,
+    StrPath,
     check_apart,
     check_readable_name,
     check_writable,
@@ -34,9 +34,9 @@ FORMAT = "snnlib checkpoint 1"
 
 
 def check_run_files(
-    checkpoint: Address | None,
-    weights: Address | None,
-    resume: Address | None = None,
+    checkpoint: StrPath | None,
+    weights: StrPath | None,
+    resume: StrPath | None = None,
     *,
     names: tuple[str, str] = ("checkpoint", "weights"),
 ) -> tuple[Path | None, Path | None, Path | None]:
@@ -69,7 +69,7 @@ def check_run_files(
     return state, kept, source
 
 
-def save_checkpoint(path: Address, state: Mapping[str, Any]) -> None:
+def save_checkpoint(path: StrPath, state: Mapping[str, Any]) -> None:
     """Store tensors and plain values; the old file stays until the new one is complete.
 
     Raises:
@@ -101,7 +101,7 @@ def _check_plain(name: str, value: object) -> None:
         refuse(name, "a tensor or a plain value", value)
 
 
-def load_checkpoint(path: Address) -> dict[str, Any]:
+def load_checkpoint(path: StrPath) -> dict[str, Any]:
     """Read what :func:`save_checkpoint` stored, onto the CPU.
 
     Raises:
@@ -149,7 +149,7 @@ def epochs_in(path: Path) -> int:
         return 0
 
 
-def move_aside(checkpoint: Address, resume: Address | None) -> None:
+def move_aside(checkpoint: StrPath, resume: StrPath | None) -> None:
     """Keep the checkpoint of an earlier run as ``NAME.old``, unless we go on from it.
 
     One that holds no finished epoch is not worth it: it would push out a better ``.old``.
@@ -172,7 +172,7 @@ def _is_same(path: Path, other: Path | None) -> bool:
 
 
 def refuse_other_settings(
-    path: Address, stored: Mapping[str, Any], wanted: Mapping[str, Any], free: Container[str]
+    path: StrPath, stored: Mapping[str, Any], wanted: Mapping[str, Any], free: Container[str]
 ) -> None:
     """Refuse a checkpoint whose settings differ in any name that is not ``free``.
 
@@ -188,7 +188,7 @@ def refuse_other_settings(
 
 
 def save_weights(
-    path: Address,
+    path: StrPath,
     weights: Mapping[str, Tensor],
     *,
     record_id: str = "",
@@ -247,7 +247,7 @@ def _record_in(path: Path) -> str | None:
 WEIGHTS = Kind("weights of snnlib", lambda path: _record_in(path) is not None)
 
 
-def load_weights(path: Address) -> tuple[dict[str, Tensor], str]:
+def load_weights(path: StrPath) -> tuple[dict[str, Tensor], str]:
     """Read weights back, in float32, and the id of their record.
 
     Raises:

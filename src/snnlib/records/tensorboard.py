@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from snnlib.checks import refuse
-from snnlib.checks.files import Address, check_readable_name, check_writable, is_store, named_path
+from snnlib.checks.files import StrPath, check_readable_name, check_writable, is_store, named_path
 from snnlib.metrics import Epoch
 
 
-def tensorboard_writer(log_dir: Address) -> Callable[[Epoch], None]:
+def tensorboard_writer(log_dir: StrPath) -> Callable[[Epoch], None]:
     """Make an ``on_epoch_end`` callback that writes loss and accuracy for TensorBoard.
 
     Tags are ``training/loss``, ``training/accuracy``, ``test/accuracy`` and so on.
