@@ -27,14 +27,14 @@ from snnlib import (
 from snnlib.forward_forward import goodness as ff_goodness
 from snnlib.forward_forward import labels as ff_labels
 from snnlib.records import record as run_record
-from snnlib.records import reproduction
+from snnlib.records import reproduction, student
 from snnlib.settings import claims
 from snnlib.settings import experiment as settings
 from snnlib.settings import ff_experiment as ff_settings
 
 MODULES = [
     *(augment, bptt, claims, data, encoding, ff_goodness, ff_labels, ff_settings, intervals),
-    *(metrics, neurons, plotting, readout, reproduction, run_record, settings, surrogate),
+    *(metrics, neurons, plotting, readout, reproduction, student, run_record, settings, surrogate),
     *(theory, training),
 ]
 
@@ -323,6 +323,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         dict(share=0.75, n_images=4, claimed=0.5, n_claimed=8),
         {},
     ),
+    "records.student.student_factor": (student.student_factor, dict(free=3), {}),
     "records.record.Result": (
         run_record.Result,
         dict(n_correct=1, n_images=2, epoch=3, low=0.25, high=0.75),

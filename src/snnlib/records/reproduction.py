@@ -121,21 +121,44 @@ def records_of(
         claim: One of ``CLAIMS``.
         records: The ledger.
         protocol: ``"post"`` or ``"honest"``.
-        preset: One of the claim's presets; the first if left out. Only runs with
-            none of its settings changed count, and of each seed the last one.
+        preset: One of the claim's presets; the first if left out.
 
     Raises:
         ValueError: There is no such protocol.
     """
     one_of("protocol", protocol, BOTH)
+    return runs_of(records, preset or claim.presets[0], protocol)
+
+
+def runs_of(
+    records: Iterable[RunRecord], preset: str, protocol: str | None = None
+) -> list[RunRecord]:
+    """The recorded runs of a preset, of any seed, with none of its settings changed.
+
+    Args:
+        records: The ledger.
+        preset: Its name; one that was given up keeps its runs.
+        protocol: ``"post"`` or ``"honest"``; both if left out, runs of the post's first.
+
+    Returns:
+        Of each protocol and seed the last line, in the order of their first lines.
+
+    Raises:
+        ValueError: There is no such protocol.
+        UnknownNameError: There is no such preset.
+    """
+    if protocol is None:
+        records = list(records)
+        return [run for name in BOTH for run in runs_of(records, preset, name)]
+    one_of("protocol", protocol, BOTH)
+    config = None if preset in RETIRED else find_preset(preset)
     free = _FREE_SETTINGS | {"seed", "protocol"}
-    wanted = preset or claim.presets[0]
     found = [
         record
         for record in records
-        if record.preset == wanted
+        if record.preset == preset
         and record.protocol == protocol
-        and (wanted in RETIRED or _repeats(record, find_preset(record.preset), free))
+        and (config is None or _repeats(record, config, free))
     ]
     return list({record.seed: record for record in found}.values())
 
