@@ -74,6 +74,7 @@ def test_mean_spread_and_intervals_of_three_seeds():
     found = accuracies([run(0, 80), run(1, 90), run(2, 91)])
     assert found.by_seed == {0: 0.80, 1: 0.90, 2: 0.91}
     assert (len(found), found.n_images) == (3, 100)
+    assert found.percents == pytest.approx([80, 90, 91])
     assert found.mean == pytest.approx(0.87)
     # Deviations -7, 3 and 4 points: squares 49 + 9 + 16 = 74, over 2.
     assert found.spread == pytest.approx(math.sqrt(37) / 100)

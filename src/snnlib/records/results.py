@@ -38,6 +38,11 @@ class Accuracies:
         return list(self.by_seed.values())
 
     @property
+    def percents(self) -> list[float]:
+        """The same in percent."""
+        return [100 * share for share in self.shares]
+
+    @property
     def mean(self) -> float:
         """Mean over the seeds, in [0, 1]."""
         if not self.by_seed:
