@@ -35,7 +35,8 @@ def student_factor(free: int) -> float:
     Returns:
         Student's t, 12.71 for one, towards 1.96 for many: the t at which a variable
         lies in [-t, t] with probability 0.95 (Abramowitz and Stegun 1964, Eq. 26.7.3
-        and 26.7.4, solved by halving).
+        and 26.7.4, solved by halving). It has two decimals, as in printed tables, so
+        that a reader can redo an interval by hand.
 
     Raises:
         ValueError: ``free`` is no whole number of at least 1.
@@ -45,7 +46,7 @@ def student_factor(free: int) -> float:
     while low < (middle := (low + high) / 2) < high:
         inside = _inside(middle, free) < 0.95
         low, high = (middle, high) if inside else (low, middle)
-    return math.sqrt(free) * math.tan(low)
+    return round(math.sqrt(free) * math.tan(low), 2)
 
 
 def _inside(angle: float, free: int) -> float:
