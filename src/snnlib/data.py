@@ -1,4 +1,4 @@
-"""The only reader of data: all 70,000 MNIST images, out of the package itself."""
+"""Images with labels: all 70,000 of MNIST, out of the package, or an ``ImageSet`` of yours."""
 
 import os
 from collections.abc import Iterator

@@ -133,7 +133,7 @@ def test_a_gradient_that_is_no_number_never_reaches_the_weights():
     assert network.weight.tolist() == [[1, 1], [1, 1]]
 
 
-def test_a_large_gradient_that_is_passed_over_is_found_one_batch_later():
+def test_a_large_gradient_that_is_passed_over_is_found_by_the_next_look():
     network, n = nn.Linear(400, 300, bias=False), 0
 
     def spoil(gradient):
@@ -144,9 +144,9 @@ def test_a_large_gradient_that_is_passed_over_is_found_one_batch_later():
     network.weight.register_hook(spoil)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
     shown = [(torch.ones(1, 400), torch.tensor([0]))] * 40
-    with pytest.raises(FloatingPointError, match=r"weight .* batch 2[12]"):
+    with pytest.raises(FloatingPointError, match=r"weight .* batch 2[1-4]"):
         training.train_epoch(network, network, shown, rate_mse, optimizer)
-    assert n == 22
+    assert n <= 24
 
 
 @pytest.mark.parametrize("on_gpu", [False, True])

@@ -39,8 +39,8 @@ class DivergenceCheck:
     ``weights`` after it, and ``finish`` at the end. Gradients are looked at in each batch,
     and tell of weights that went wrong in the one before; the weights themselves after the
     first batch, where a rate that is far too large shows, after every 20th, and at the end.
-    From batch 21 on, gradients of more than 100,000 numbers are looked at in every second
-    batch only; what is wrong shows in the small ones, too, or one batch later.
+    From batch 21 on, gradients of more than 100,000 numbers are looked at in every fourth
+    batch only; what is wrong shows in the small ones, too, or three batches later.
     On a GPU every 20th batch reads the looks of all since: to read a number is to wait there.
 
     Args:
@@ -78,7 +78,7 @@ class DivergenceCheck:
             FloatingPointError: One is not finite.
         """
         total: Tensor | float = 0.0
-        passed_over = self.batch > _NOW_AND_THEN and self.batch % 2
+        passed_over = self.batch > _NOW_AND_THEN and self.batch % 4
         for p in self.parameters:
             if p.grad is not None and not (passed_over and p.numel() > _LARGE):
                 total = total + (p.grad.sum() if self.waits else p.grad.sum().item())
