@@ -4,25 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from toys import toy_images
 
 from snnlib.cli.main import main
-from snnlib.data import ImageSet
 from snnlib.experiments import ff_stored
 from snnlib.experiments.run import run_experiment
 from snnlib.experiments.stored_weights import keep_weights, load_stored, measure, predict_stored
 from snnlib.records.ledger import append_record
 from snnlib.settings.ff_presets import FFConfig, PostConfig
 from snnlib.settings.presets import PRESETS
-
-
-def toy_images(n: int, seed: int) -> ImageSet:
-    """Ten classes, each one bright row on dim noise."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(n) % 10
-    images = 0.2 * torch.rand(n, 1, 28, 28, generator=generator)
-    images[torch.arange(n), 0, 4 + 2 * labels] += 0.7
-    return ImageSet(images, labels, "toy test set")
-
 
 TRAINING, TEST = toy_images(300, 1), toy_images(260, 0)
 TINY = FFConfig(
