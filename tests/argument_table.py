@@ -107,9 +107,11 @@ SHARED = dict(n_steps=4, tau=4.0, batch_size=2, lr=0.25, seed=3)
 MOVES = dict(shift_pixels=1, rotate_degrees=2.0, zoom=0.5)
 EXPERIMENT = dict(early_steps=2, channels=3, epochs=4, momentum=0.5, max_grad_norm=2.0)
 EXPERIMENT |= dict(weight_std=0.5, anytime_steps=3, limit=20, test_limit=5, normalise=False)
-FORWARD = dict(v_threshold=1.5, length=1.5, theta=0.5, scale=2.0, gain=3.0)
+FORWARD = dict(v_threshold=1.5, input_rms=1.5, theta=0.5, loss_slope=2.0, goodness_gain=3.0)
 FORWARD |= dict(epochs=3, n_validation=30, hidden=(20, 10))
-POST = dict(widths=(784, 10), v_threshold=0.5, theta=0.25, scale=2.0, n_training=8, n_updates=3)
+POST = dict(
+    widths=(784, 10), v_threshold=0.5, theta=0.25, loss_slope=2.0, n_training=8, n_updates=3
+)
 COUNTS = dict(n_training=3, n_validation=0, n_test=2, threads=2, schema_version=1)
 
 # module.name: the call, arguments that work, and what its arrays must be.
@@ -183,7 +185,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
     ),
     "forward_forward.goodness.forward_forward_loss": (
         ff_goodness.forward_forward_loss,
-        dict(g_pos=RATES[0], g_neg=RATES[1], theta=0.5, scale=2.0),
+        dict(g_pos=RATES[0], g_neg=RATES[1], theta=0.5, slope=2.0),
         {"g_pos": (), "g_neg": ()},
     ),
     "forward_forward.goodness.inputs_for": (
@@ -198,12 +200,12 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
     ),
     "forward_forward.goodness.every_label_loss": (
         ff_goodness.every_label_loss,
-        dict(g=RATES, labels=CLASSES, scale=2.0),
+        dict(g=RATES, labels=CLASSES, slope=2.0),
         {"g": (), "labels": (LABELS,)},
     ),
     "forward_forward.goodness.normalise_length": (
         ff_goodness.normalise_length,
-        dict(inputs=RATES, length=1.5),
+        dict(inputs=RATES, rms=1.5),
         {"inputs": ()},
     ),
     "forward_forward.labels.overlay_labels": (

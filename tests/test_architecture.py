@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fast": {FRONT, "checks", "fast/kernels"},
     "records": {FRONT, "checks", "settings"},
     "forward_forward": {FRONT, "checks", "settings", "fast"},
-    "posts": {FRONT, "checks", "settings", "fast", "forward_forward"},
+    "posts": {FRONT, "checks", "fast", "forward_forward"},
     "experiments": {FRONT, "checks", "settings", "fast", "records", "forward_forward", "posts"},
     "cli": {FRONT, "checks", "settings", "records", "experiments"},
 }

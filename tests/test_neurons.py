@@ -68,7 +68,7 @@ def test_impossible_constants_and_empty_input_are_refused():
         LIFParameters(tau=1.0)
     with pytest.raises(ValueError, match=r"v_threshold must be above v_reset=0\.0, got -1"):
         LIFParameters(v_threshold=-1.0)
-    with pytest.raises(ValueError, match="v_threshold must be above 0 with a soft reset"):
+    with pytest.raises(ValueError, match="v_threshold must be above 0 with a reset by subtraction"):
         IFParameters(v_threshold=0.0, v_reset=None)
     with pytest.raises(ValueError, match=r"currents must be \[T, ...\]"):
         simulate(torch.zeros(0, 3), LIFParameters())

@@ -17,10 +17,9 @@ from torch.utils.checkpoint import checkpoint
 from toys import SMALL, small, toy_images
 
 from snnlib.experiments.engines import EncoderState, make_respond
+from snnlib.experiments.ff_factory import make_ff_network, make_post_network, prepare_ff
 from snnlib.forward_forward import training as ff_training
-from snnlib.forward_forward.rules import RULES
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
-from snnlib.posts.fourth import PostNetwork
 from snnlib.readout import rate_mse
 from snnlib.settings.ff_presets import FF_PRESETS
 from snnlib.settings.presets import PRESETS
@@ -31,7 +30,7 @@ KINDS = (nn.Linear, nn.Conv2d)
 
 def forward_forward(name):
     config = small(name)
-    return RULES[config.rule].build(config, torch.Generator().manual_seed(0))
+    return make_ff_network(config, torch.Generator().manual_seed(0))
 
 
 NETWORKS = {
@@ -41,7 +40,7 @@ NETWORKS = {
     "small-conv": SmallConvSNN,
     "ordinary": lambda: OrdinaryNetwork(ConvSNN(2)),
     **{name: partial(forward_forward, name) for name in SMALL if name != "every"},
-    "post": lambda: PostNetwork(replace(FF_PRESETS["ff-1"], widths=(784, 20, 10), n_steps=4)),
+    "post": lambda: make_post_network(replace(FF_PRESETS["ff-1"], widths=(784, 20, 10), n_steps=4)),
 }
 IN_TIME = {"fc", "csnn", "csnn that adds up", "small-conv"}
 
@@ -392,7 +391,7 @@ def test_every_engine_leaves_frozen_weights_alone_and_sees_new_ones(preset, engi
 @pytest.mark.parametrize("rule", [name for name in SMALL if name in NETWORKS])
 def test_a_rule_of_forward_forward_leaves_a_frozen_layer_alone(rule):
     config, images = small(rule, epochs=2), toy_images(40, 1)
-    run = ff_training.prepare_ff(config, len(images))
+    run = prepare_ff(config, len(images))
     layers = run.network.hidden.layers if hasattr(run.network, "hidden") else run.network.layers
     layers[0].requires_grad_(False)
     before = [p.clone() for p in layers[0].parameters()]

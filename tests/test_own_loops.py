@@ -17,6 +17,7 @@ from snnlib.anytime import read_anytime
 from snnlib.data import ImageSet
 from snnlib.encoding import poisson_encode
 from snnlib.experiments.engines import EncoderState, choose_engine, make_respond
+from snnlib.experiments.ff_factory import make_post_network
 from snnlib.experiments.stored_weights import load_stored, predict_stored
 from snnlib.fast.fused import conv_snn_rate
 from snnlib.fast.known_layers import knows
@@ -29,7 +30,6 @@ from snnlib.forward_forward.layers import PoissonLayer
 from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork, train_layers
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
 from snnlib.neurons import LIFParameters
-from snnlib.posts.fourth import PostNetwork
 from snnlib.readout import firing_rate, rate_mse
 from snnlib.settings.ff_presets import FF_PRESETS, PostConfig
 from snnlib.settings.presets import PRESETS
@@ -350,7 +350,7 @@ def test_the_posts_network_predicts_with_the_layers_it_learns_with(
 ) -> None:
     torch.manual_seed(0)
     preset = next(c for c in FF_PRESETS.values() if isinstance(c, PostConfig))
-    network = PostNetwork(replace(preset, n_steps=400, pixel_norm=pixel_norm))
+    network = make_post_network(replace(preset, n_steps=400, pixel_norm=pixel_norm))
     network.layers[0] = change(network.layers[0])
     noise = torch.Generator().manual_seed(0)
     with torch.no_grad():

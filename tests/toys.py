@@ -21,13 +21,19 @@ TINY = FFConfig(
 TOY_ROW = replace(POST_PRESETS["ff-8"], widths=(784, 30, 10), n_steps=5, n_updates=5)
 SMALL = {
     "goodness": {},
-    "relu": {"cell": "relu", "length": 4.0, "theta": 2.0, "scale": 1.0, "gain": 1.0},
+    "relu": {
+        "activation": "relu",
+        "input_rms": 4.0,
+        "theta": 2.0,
+        "loss_slope": 1.0,
+        "goodness_gain": 1.0,
+    },
     "poisson": {"encoding": "poisson", "n_steps": 8},
     "every": {"negatives": "every"},
     "two-pass": {"rule": "two-pass"},
     "neutral-head": {"rule": "neutral-head"},
     "bptt": {"rule": "bptt"},
-    "soft": {"reset": "soft"},
+    "soft": {"reset": "subtract"},
     "class-wise": {"rule": "class-wise", "hidden": (10, 20), "dense": (50,), "kernel": 3},
     "class-wise dense": {"rule": "class-wise", "hidden": (), "dense": (50, 30)},
     "class-wise local": {

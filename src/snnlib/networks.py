@@ -87,8 +87,8 @@ def _at_rest(part: nn.Module | None, twins: dict[int, nn.Module]) -> nn.Module |
 
 
 def _v_reset(reset: str) -> float | None:
-    """Where a spike sends the potential: to 0 (hard), or down by the threshold (soft)."""
-    return None if checks.one_of("reset", reset, ("hard", "soft")) == "soft" else 0.0
+    """Where a spike sends the potential: to 0, or down by the threshold."""
+    return None if checks.one_of("reset", reset, ("zero", "subtract")) == "subtract" else 0.0
 
 
 def _lif(tau: float, reset: str) -> neuron.LIFNode:
@@ -104,10 +104,10 @@ def _if(reset: str) -> neuron.IFNode:
 class FullyConnectedSNN(_SpikingNetwork):
     """784 inputs, 10 LIF neurons, no bias: the network of the first two posts.
 
-    ``reset`` is "hard" (to 0) or "soft" (the threshold is taken off, the rest is kept).
+    ``reset`` is to "zero", or by "subtract"ion of the threshold (what is above it is kept).
     """
 
-    def __init__(self, tau: float = 2.0, *, reset: str = "hard") -> None:
+    def __init__(self, tau: float = 2.0, *, reset: str = "zero") -> None:
         super().__init__(layer.Flatten(), layer.Linear(28 * 28, 10, bias=False), _lif(tau, reset))
 
 
@@ -121,7 +121,7 @@ class ConvSNN(_SpikingNetwork):
     network returns the currents into them, whose sum over time is their potential.
     """
 
-    def __init__(self, channels: int = 64, *, reset: str = "hard", last_fires: bool = True) -> None:
+    def __init__(self, channels: int = 64, *, reset: str = "zero", last_fires: bool = True) -> None:
         channels = checks.whole_number("channels", channels, 1)
         last_fires = checks.yes_or_no("last_fires", last_fires)
         super().__init__(
@@ -148,7 +148,7 @@ class SmallConvSNN(_SpikingNetwork):
     convolutions are inside the time loop. ``reset`` as above.
     """
 
-    def __init__(self, tau: float = 2.0, *, reset: str = "hard") -> None:
+    def __init__(self, tau: float = 2.0, *, reset: str = "zero") -> None:
         super().__init__(
             layer.Conv2d(1, 10, kernel_size=3, padding=1, bias=False),
             _if(reset),

@@ -5,7 +5,7 @@ Each time step does three things (chapter 2):
     charge   H[t] = V[t-1] + (X[t] - (V[t-1] - v_reset)) / tau        (2.3)
     fire     S[t] = 1 if H[t] >= v_threshold else 0                   (2.5)
     reset    V[t] = v_reset where it fired, H[t] elsewhere     (hard) (2.6)
-             V[t] = H[t] - v_threshold * S[t]                  (soft) (2.7)
+             V[t] = H[t] - v_threshold * S[t]                  (subtract) (2.7)
 
 The integrate-and-fire neuron (IF) charges without a leak: H[t] = V[t-1] + X[t].
 Which of the two a function runs, its constants say: ``LIFParameters`` or ``IFParameters``.
@@ -28,12 +28,12 @@ RANGES: dict[str, dict[str, Any]] = {"tau": {"above": 1}}
 class IFParameters:
     """Constants of an integrate-and-fire neuron, which has no leak.
 
-    ``v_reset=None`` asks for a soft reset: a spike subtracts the threshold.
+    ``v_reset=None`` asks for a reset by subtraction: a spike subtracts the threshold.
     ``detach_reset`` keeps the reset out of the gradient; the spikes are the same.
 
     Raises:
         ValueError: A constant is no finite number (a tensor that learns is none), or
-            ``v_threshold`` is not above ``v_reset``, or above 0 with a soft reset.
+            ``v_threshold`` is not above ``v_reset``, or above 0 with a reset by subtraction.
     """
 
     v_threshold: float = 1.0
@@ -48,12 +48,12 @@ class IFParameters:
             )
         if self.v_reset is None and not self.v_threshold > 0:
             raise ValueError(
-                f"v_threshold must be above 0 with a soft reset, got {self.v_threshold}"
+                f"v_threshold must be above 0 with a reset by subtraction, got {self.v_threshold}"
             )
 
     @property
     def v_rest(self) -> float:
-        """Where the potential rests and starts: ``v_reset``, or 0 with a soft reset."""
+        """Where the potential rests and starts: ``v_reset``, or 0 with a reset by subtraction."""
         return 0.0 if self.v_reset is None else self.v_reset
 
     @property

@@ -15,10 +15,11 @@ from snnlib.checks.divergence import DivergenceCheck
 from snnlib.cli.main import main
 from snnlib.experiments.bptt_run import prepare_run
 from snnlib.experiments.distributed import Group
+from snnlib.experiments.ff_factory import make_post_network, prepare_ff, train_post
 from snnlib.forward_forward import training as ff_training
 from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork, train_layers
 from snnlib.networks import FullyConnectedSNN
-from snnlib.posts.fourth import PostNetwork, count_correct_post, train_post
+from snnlib.posts.fourth import count_correct_post
 from snnlib.readout import rate_mse
 from snnlib.records.ledger import load_checkpoint
 from snnlib.settings.ff_presets import FF_PRESETS
@@ -93,20 +94,20 @@ def test_a_damaged_pixel_is_named_as_the_cause_and_reaches_no_weight(
 @pytest.mark.parametrize("rule", SMALL)
 def test_far_too_large_a_step_ends_every_rule_of_forward_forward(rule):
     config, images = small(rule, lr=1e38, epochs=5), toy_images(80, 1)
-    run = ff_training.prepare_ff(config, len(images))
+    run = prepare_ff(config, len(images))
     with pytest.raises(
         FloatingPointError, match=r"holds (NaN|infinity) .* of epoch [1-5]; .*1e\+38"
     ):
-        ff_training.train_ff(config, images, run=run)
+        ff_training.train_ff(run, images)
 
 
 @pytest.mark.parametrize("rule", [r for r in SMALL if r != "poisson"])
 def test_a_damaged_pixel_ends_every_rule_of_forward_forward(rule):
     config, images = small(rule), toy_images(80, 1)
-    run = ff_training.prepare_ff(config, len(images))
+    run = prepare_ff(config, len(images))
     images.images[:, 0, 14, 14] = math.nan
     with pytest.raises((FloatingPointError, ValueError), match=r"NaN"):
-        ff_training.train_ff(config, images, run=run)
+        ff_training.train_ff(run, images)
 
 
 def test_the_post_and_a_loop_over_pairs_are_stopped_too():
@@ -216,8 +217,8 @@ def test_a_network_that_is_no_number_is_neither_taught_nor_judged(training_image
 
 def test_forward_forward_networks_that_are_no_numbers_are_not_judged():
     images = toy_images(20, 1)
-    run = ff_training.prepare_ff(TINY, len(images))
-    post = PostNetwork(FF_PRESETS["ff-1"])
+    run = prepare_ff(TINY, len(images))
+    post = make_post_network(FF_PRESETS["ff-1"])
     for network in (run.network, post):
         next(network.parameters()).data.fill_(math.inf)
     with pytest.raises(ValueError, match=r"layers\.0\.linear\.weight holds infinity"):

@@ -122,7 +122,7 @@ def test_a_setting_that_would_be_ignored_is_refused(preset, changes, message):
 
 def test_a_soft_spike_needs_the_fully_connected_network():
     with pytest.raises(ValueError, match="spike"):
-        replace(PRESETS["csnn"], spike="soft")
+        replace(PRESETS["csnn"], spike="sigmoid")
 
 
 def test_streams_of_different_purpose_epoch_or_seed_differ():
@@ -317,11 +317,11 @@ def answers(config, engine, images, seed=5):
     "config",
     [
         FC,
-        replace(FC, reset="soft"),
+        replace(FC, reset="subtract"),
         CSNN,
         CSNN_SOFT,
         SMALL_CONV,
-        replace(SMALL_CONV, reset="soft"),
+        replace(SMALL_CONV, reset="subtract"),
         replace(SMALL_CONV, conv_steps="one", normalise=True),
     ],
     ids=["fc", "fc-soft", "csnn", "csnn-soft", "small-conv", "small-conv-soft", "small-conv-once"],
@@ -331,7 +331,7 @@ def test_all_engines_give_the_rates_and_gradients_of_the_library(config, engine,
     rate, grads = answers(config, engine, images)
     expected_rate, expected_grads = answers(config, "spikingjelly", images)
     assert torch.equal(rate, expected_rate)
-    assert config.readout == "potential" or 0 < rate.mean() < 1
+    assert config.readout == "membrane" or 0 < rate.mean() < 1
     assert all(grad.any() for grad in grads)
     torch.testing.assert_close(grads, expected_grads, rtol=1e-9, atol=1e-12)
 
@@ -392,12 +392,12 @@ def test_a_potential_adds_up_what_comes_in(training_images):
 @pytest.mark.parametrize(
     ("preset", "changes", "named"),
     [
-        ("fc-last-step", {"reset": "soft"}, "reset must be 'hard'"),
-        ("ann-csnn-16", {"reset": "soft"}, "reset must be 'hard'"),
+        ("fc-last-step", {"reset": "subtract"}, "reset must be 'zero'"),
+        ("ann-csnn-16", {"reset": "subtract"}, "reset must be 'zero'"),
         ("csnn-soft", {"network": "small-conv"}, "network must be 'csnn'"),
         ("csnn-soft", {"loss": "mse"}, "loss must be 'logit_cross_entropy'"),
         ("csnn-soft", {"anytime_steps": 4}, "anytime_steps must be None"),
-        ("csnn", {"loss": "logit_cross_entropy"}, "readout='potential'"),
+        ("csnn", {"loss": "logit_cross_entropy"}, "readout='membrane'"),
     ],
 )
 def test_a_readout_that_does_not_fit_is_refused(preset, changes, named):
@@ -405,7 +405,7 @@ def test_a_readout_that_does_not_fit_is_refused(preset, changes, named):
         replace(PRESETS[preset], **changes)
 
 
-@pytest.mark.parametrize("reset", ["hard", "soft"])
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
 def test_the_event_engine_answers_like_the_others_up_to_the_noise(training_images, reset):
     pytest.importorskip("numba")
     pytest.importorskip("snnlib.fast.events")
@@ -546,7 +546,7 @@ def test_the_fifth_posts_loss_has_rate_minus_target_as_gradient():
 
 def test_the_soft_neuron_is_never_silent():
     # At rest it "fires" sigmoid(-1) = 0.2689 at the first step without any input.
-    rate, _ = run_neurons(torch.zeros(1, 1, 1), LIFParameters(), soft=True)
+    rate, _ = run_neurons(torch.zeros(1, 1, 1), LIFParameters(), sigmoid=True)
     assert rate.item() == pytest.approx(0.2689, abs=5e-5)
     assert run_neurons(torch.zeros(50, 1, 1), LIFParameters())[0].item() == 0
 
@@ -559,7 +559,7 @@ def test_the_last_step_rule_counts_like_the_neuron_and_learns_by_the_posts_formu
     weight.requires_grad_()
     neuron = LIFParameters()
 
-    rate = last_step_rate(weight, images, spikes, neuron, soft=False)
+    rate = last_step_rate(weight, images, spikes, neuron, sigmoid=False)
     trace = simulate(spikes @ weight.detach().T, neuron)
     assert torch.equal(rate, trace.spikes.sum(0) / 7)
 

@@ -7,10 +7,10 @@ import torch
 from toys import TINY, TOY_ROW, toy_images
 
 from snnlib.experiments import ff_run as ff_experiments
+from snnlib.experiments.ff_factory import make_post_network, prepare_ff, train_post
 from snnlib.experiments.run import run_experiment
 from snnlib.forward_forward.training import train_ff
 from snnlib.posts import fourth as ff_post
-from snnlib.posts.fourth import train_post
 from snnlib.records.ledger import RunRecord
 from snnlib.settings.ff_presets import FF_PRESETS, POST_PRESETS, FFConfig, PostConfig
 
@@ -50,8 +50,8 @@ def test_a_mend_changes_one_thing_and_a_keep_leaves_one_fault():
     [
         {},
         {"negatives": "random"},
-        {"together": False},
-        {"hand_over": "spikes"},
+        {"layers_at_once": False},
+        {"pass_on": "spikes"},
         {"encoding": "poisson", "n_steps": 8},
         {"shift_pixels": 1, "rotate_degrees": 3.0, "zoom": 0.02},
     ],
@@ -77,7 +77,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another():
 def test_training_at_once_and_one_by_one_count_epochs_per_layer():
     ends = []
     train_ff(
-        replace(TINY, epochs=2, together=False),
+        prepare_ff(replace(TINY, epochs=2, layers_at_once=False), 40),
         toy_images(40, 0),
         on_epoch_end=lambda network, losses, seconds: ends.append(len(losses)),
     )
@@ -117,9 +117,7 @@ def test_the_post_feeds_the_next_layer_what_the_last_update_saw(monkeypatch):
 def test_the_output_layer_of_row_eight_is_silent_and_so_learns_nothing():
     # A spike frame of length 1 gives currents far below the threshold 0.45.
     config = replace(POST_PRESETS["ff-8"], n_steps=10, n_updates=3)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        untouched = ff_post.PostNetwork(config).layers[1].weight.clone()
+    untouched = make_post_network(config).layers[1].weight.clone()
     network = train_post(config, toy_images(64, 3))
     assert torch.equal(network.layers[1].weight, untouched)
 
@@ -127,9 +125,7 @@ def test_the_output_layer_of_row_eight_is_silent_and_so_learns_nothing():
 @pytest.mark.parametrize("pixel_norm", [True, False])
 def test_the_kernel_for_testing_draws_the_same_statistics_as_the_tensors(pixel_norm):
     config = replace(POST_PRESETS["ff-8"], widths=(784, 40, 10), pixel_norm=pixel_norm, n_steps=50)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        network = ff_post.PostNetwork(config)
+    network = make_post_network(replace(config, seed=1))
     # Raw spikes and frames of length 1 drive hardly anybody; make the weights strong enough.
     with torch.no_grad():
         for layer in network.layers:

@@ -8,6 +8,7 @@ from toys import TINY, TOY_ROW, toy_images
 
 from snnlib.cli.main import main
 from snnlib.experiments import ff_run as ff_experiments
+from snnlib.experiments.ff_factory import prepare_ff
 from snnlib.experiments.run import run_experiment
 from snnlib.forward_forward import training as ff_training
 from snnlib.records.checkpoints import load_checkpoint, load_weights, save_checkpoint
@@ -20,10 +21,10 @@ IMAGES = {"training_images": WHOLE, "test_images": TEST}
 KINDS = {
     "plain": {},
     "shifted": {"shift_pixels": 1},
-    "one after another": {"together": False},
-    "between two layers": {"together": False, "epochs": 1},
+    "one after another": {"layers_at_once": False},
+    "between two layers": {"layers_at_once": False, "epochs": 1},
     "poisson": {"encoding": "poisson"},
-    "spikes": {"encoding": "poisson", "hand_over": "spikes"},
+    "spikes": {"encoding": "poisson", "pass_on": "spikes"},
     "two-pass": {"rule": "two-pass"},
     "bptt": {"rule": "bptt"},
     "class-wise": {"rule": "class-wise", "hidden": (10,), "dense": (20,)},
@@ -108,8 +109,10 @@ def test_other_settings_are_refused_and_nothing_is_changed(tmp_path):
     config, place = replace(SMALL, epochs=1), tmp_path / "run.ckpt"
     run_experiment(config, checkpoint=place, **IMAGES)
     before = place.read_bytes()
-    with pytest.raises(ValueError, match=r"was made with scale=6.0, this run has scale=3.0"):
-        run_experiment(replace(config, scale=3.0), resume=place, checkpoint=place, **IMAGES)
+    with pytest.raises(
+        ValueError, match=r"was made with loss_slope=6.0, this run has loss_slope=3.0"
+    ):
+        run_experiment(replace(config, loss_slope=3.0), resume=place, checkpoint=place, **IMAGES)
     assert place.read_bytes() == before
     place.write_bytes(before[:100])
     with pytest.raises(ValueError, match="damaged"):
@@ -148,7 +151,7 @@ def test_weights_are_kept_with_the_id_of_their_record(config, tmp_path):
 def test_kept_weights_answer_as_the_record_says(tmp_path):
     config, place = SMALL, tmp_path / "kept.safetensors"
     record = run_experiment(config, weights=place, **IMAGES)
-    run = ff_training.prepare_ff(config, 100)
+    run = prepare_ff(config, 100)
     run.network.load_state_dict(load_weights(place)[0])
     hits = ff_training.count_correct(run, TEST)
     assert hits[record.extra["judged_by"]] == record.result.n_correct

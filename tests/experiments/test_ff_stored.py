@@ -22,7 +22,7 @@ TINY = FFConfig(
 CLASSWISE = {"rule": "class-wise", "hidden": (20,), "kernel": 3, "theta": None}
 RUNS = {
     "dense layers": TINY,
-    "spikes handed on": replace(TINY, hand_over="spikes"),
+    "spikes handed on": replace(TINY, pass_on="spikes"),
     "a linear head": replace(TINY, rule="neutral-head"),
     "convolutions": replace(TINY, epochs=1, **CLASSWISE),
     "backpropagation": replace(TINY, rule="bptt"),

@@ -140,10 +140,10 @@ def test_a_norm_with_momentum_zero_keeps_its_statistics():
     ("make", "gain"),
     [
         (lambda: ConvSNN(channels=64), 1),
-        (lambda: ConvSNN(16, reset="soft"), 1),
+        (lambda: ConvSNN(16, reset="subtract"), 1),
         (lambda: ConvSNN(16, last_fires=False), 1),
         (SmallConvSNN, 6),
-        (lambda: SmallConvSNN(reset="soft"), 6),
+        (lambda: SmallConvSNN(reset="subtract"), 6),
     ],
 )
 def test_each_network_of_the_book_fits(make, gain):

@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from toys import SMALL, TINY, small, toy_images
 
+from snnlib.experiments.ff_factory import make_rule, prepare_ff
 from snnlib.forward_forward.class_wise import ClassLayer, LocalLinear
 from snnlib.forward_forward.goodness import (
     class_goodness,
@@ -17,9 +18,8 @@ from snnlib.forward_forward.judging import first_layer_goodness, label_goodness
 from snnlib.forward_forward.labels import overlay_labels, with_every_label
 from snnlib.forward_forward.layers import GREY_LEVEL, PoissonLayer
 from snnlib.forward_forward.network import learn_from
-from snnlib.forward_forward.pairs import measure_and_loss
-from snnlib.forward_forward.rules import RULES
-from snnlib.forward_forward.training import count_correct, prepare_ff, train_ff
+from snnlib.forward_forward.rules import TrainingBatch
+from snnlib.forward_forward.training import count_correct, train_ff
 from snnlib.memory import counting_remembered
 from snnlib.neurons import LIFParameters, simulate
 from snnlib.readout import firing_rate
@@ -27,6 +27,7 @@ from snnlib.records.reproduction import find_preset
 from snnlib.settings.claims import CLAIMS
 from snnlib.settings.ff_presets import (
     COMPARED_PRESETS,
+    FF_PRESETS,
     GOOD_PRESETS,
     RETIRED,
     TRIED_PRESETS,
@@ -35,10 +36,14 @@ from snnlib.settings.ff_presets import (
 )
 
 
+def _batch_of(run, images):
+    return TrainingBatch(images.images, images.labels, run.generator)
+
+
 def gradients_of_one_batch(config: FFConfig) -> dict[str, float]:
     images = toy_images(20, 1)
     run = prepare_ff(config, len(images))
-    run.rule.learn(run.network, images.images, images.labels, config, run.generator, None)
+    run.rule.training_step(run.network, _batch_of(run, images))
     return {
         name: 0.0 if w.grad is None else w.grad.abs().sum().item()
         for name, w in run.network.named_parameters()
@@ -49,7 +54,7 @@ def gradients_of_one_batch(config: FFConfig) -> dict[str, float]:
 def test_every_rule_learns_the_toy_classes_better_than_chance(name):
     config, training = small(name, epochs=8), toy_images(200, 1)
     run = prepare_ff(config, len(training))
-    train_ff(config, training, run=run)
+    train_ff(run, training)
     hits = count_correct(run, toy_images(100, 2))
     assert next(iter(hits.values())) > 30  # chance is 10, its standard error 3
 
@@ -91,8 +96,8 @@ def test_backpropagation_through_the_same_layers_does_cross_them():
 @pytest.mark.parametrize("name", ["two-pass", "neutral-head"])
 def test_a_taught_head_leaves_the_layers_below_as_goodness_alone_trains_them(name):
     images = toy_images(60, 1)
-    alone = train_ff(small("goodness", epochs=2), images)
-    taught = train_ff(small(name, epochs=2), images)
+    alone = train_ff(prepare_ff(small("goodness", epochs=2), len(images)), images)
+    taught = train_ff(prepare_ff(small(name, epochs=2), len(images)), images)
     for w, v in zip(alone.parameters(), taught.hidden.parameters(), strict=True):
         assert torch.equal(w, v)
 
@@ -102,7 +107,9 @@ def remembered_at_once(config: FFConfig) -> int:
     images = toy_images(4, 1)
     run = prepare_ff(config, len(images))
     with counting_remembered() as counts:
-        run.rule.learn(run.network, images.images, images.labels, config, run.generator, None)
+        run.rule.training_step(
+            run.network, TrainingBatch(images.images, images.labels, run.generator)
+        )
     return counts.most
 
 
@@ -131,12 +138,10 @@ def test_memory_of_backpropagation_grows_with_depth_by_the_same_amount_per_layer
     assert sizes[2] - sizes[1] == sizes[1] - sizes[0] > 0
 
 
-@pytest.mark.parametrize("hand_over", ["rate", "spikes"])
-def test_memory_of_a_steady_layer_does_not_grow_with_time_but_that_of_spikes_does(hand_over):
-    few, many = (
-        remembered_at_once(small("goodness", hand_over=hand_over, n_steps=n)) for n in (4, 16)
-    )
-    assert (few == many) == (hand_over == "rate")
+@pytest.mark.parametrize("pass_on", ["rate", "spikes"])
+def test_memory_of_a_steady_layer_does_not_grow_with_time_but_that_of_spikes_does(pass_on):
+    few, many = (remembered_at_once(small("goodness", pass_on=pass_on, n_steps=n)) for n in (4, 16))
+    assert (few == many) == (pass_on == "rate")
 
 
 def test_what_is_remembered_is_counted_while_it_is_kept():
@@ -184,7 +189,7 @@ def test_a_class_layer_hears_of_its_own_loss_only_through_its_own_channels():
 def poisson_layer(n_steps: int, seed: int = 3) -> PoissonLayer:
     torch.manual_seed(1)
     noise = torch.Generator().manual_seed(seed)
-    return PoissonLayer(784, 30, n_steps, LIFParameters(), noise, length=2.0)
+    return PoissonLayer(784, 30, n_steps, LIFParameters(), noise, input_rms=2.0)
 
 
 def test_the_event_engine_gives_the_rates_of_a_simulated_spike_train():
@@ -218,7 +223,7 @@ def test_images_stretched_alike_keep_their_differences_in_strength():
         torch.nn.init.zeros_(layer.linear.bias)
         torch.testing.assert_close(layer.current(bright), ratio * layer.current(faint))
         typical = torch.full_like(images, GREY_LEVEL)
-        wanted = layer.linear(torch.full((5, 784), layer.length))
+        wanted = layer.linear(torch.full((5, 784), layer.input_rms))
         torch.testing.assert_close(layer.current(typical), wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -237,7 +242,7 @@ def test_the_quick_goodness_of_a_poisson_layer_is_that_of_its_mean_input():
 def test_two_passes_ask_again_with_the_first_answer_written_in():
     config, images = small("two-pass"), toy_images(30, 2).images
     run = prepare_ff(config, 100)
-    answers = run.rule.predict(run.network, images, config, run.noise)
+    answers = run.rule.predict(run.network, images, run.noise)
     top = run.network.hidden(overlay_labels(images, answers["one pass, any label"]))[-1]
     assert torch.equal(answers["two passes"], run.network.head.rate(top).argmax(dim=1))
     assert next(iter(answers)) == "two passes"  # the one that counts
@@ -245,9 +250,9 @@ def test_two_passes_ask_again_with_the_first_answer_written_in():
 
 def test_bptt_takes_the_gradient_of_cross_entropy_through_all_layers():
     # Same numbers from torch's own graph: a ReLU network of the same weights.
-    config, images = small("bptt", cell="relu", hidden=(20, 20)), toy_images(10, 2)
+    config, images = small("bptt", activation="relu", hidden=(20, 20)), toy_images(10, 2)
     run = prepare_ff(config, 100)
-    run.rule.learn(run.network, images.images, images.labels, config, run.generator, None)
+    run.rule.training_step(run.network, _batch_of(run, images))
     x = images.images.flatten(1)
     weights = [layer.linear for layer in run.network.layers]
     copies = [(w.weight.detach().clone().requires_grad_(), w.bias.detach()) for w in weights]
@@ -259,28 +264,31 @@ def test_bptt_takes_the_gradient_of_cross_entropy_through_all_layers():
 
 
 def test_every_wrong_label_at_once_is_cross_entropy_over_the_goodness_of_all_labels():
-    config, images = small("every", scale=3.0), toy_images(10, 2)
+    config, images = small("every", loss_slope=3.0), toy_images(10, 2)
     run = prepare_ff(config, 100)
-    measure, _ = measure_and_loss(config)
-    losses = run.rule.learn(run.network, images.images, images.labels, config, run.generator)
+    measure = make_rule(config).measure
+    losses = run.rule.training_step(
+        run.network, TrainingBatch(images.images, images.labels, run.generator)
+    )
     judged = label_goodness(run.network, images.images, measure=measure)
     by_hand = torch.stack([cross_entropy(3 * g, images.labels) / 3 for g in judged])
     torch.testing.assert_close(losses, by_hand)
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"normalise_images": False}, {"reset": "soft"}, {"cell": "relu", "n_steps": 1}]
+    "changes",
+    [{}, {"normalise_images": False}, {"reset": "subtract"}, {"activation": "relu", "n_steps": 1}],
 )
 @pytest.mark.parametrize("only", [None, 0, 1])
 def test_against_every_label_the_quick_way_and_the_long_way_teach_the_same(
     changes, only, monkeypatch
 ):
     config, images = small("every", **changes), toy_images(10, 2)
-    measure, _ = measure_and_loss(config)
+    measure = make_rule(config).measure
 
     def objective(rate):
         g = measure(rate).view(10, -1).T
-        return every_label_loss(g, images.labels, scale=config.scale)
+        return every_label_loss(g, images.labels, slope=config.loss_slope)
 
     quick, long = (prepare_ff(config, 100) for _ in range(2))
     for run in (quick, long):
@@ -289,7 +297,9 @@ def test_against_every_label_the_quick_way_and_the_long_way_teach_the_same(
     learn_from(long.network, with_every_label(given), objective, only)
     with monkeypatch.context() as patch:  # the quick way never writes all labels into images
         patch.delattr("snnlib.forward_forward.pairs.with_every_label")
-        quick.rule.learn(quick.network, given, images.labels, config, quick.generator, only)
+        quick.rule.training_step(
+            quick.network, TrainingBatch(given, images.labels, quick.generator, only)
+        )
     for one, other in zip(quick.network.parameters(), long.network.parameters(), strict=True):
         assert (one.grad is None) == (other.grad is None)
         if one.grad is not None:
@@ -351,19 +361,23 @@ def test_every_wrong_label_at_once_needs_a_loss_on_differences(settings):
 
 
 def test_layers_one_by_one_need_a_rule_without_a_head():
-    with pytest.raises(ValueError, match=r"rule must be .* with together=False"):
-        small("two-pass", together=False)
+    with pytest.raises(ValueError, match=r"rule must be .* with layers_at_once=False"):
+        small("two-pass", layers_at_once=False)
 
 
 def test_unknown_settings_are_refused_by_name():
-    for name in ("rule", "cell", "goodness", "negatives", "hand_over", "encoding", "reset"):
+    for name in ("rule", "activation", "goodness", "negatives", "pass_on", "encoding", "reset"):
         with pytest.raises(ValueError, match=f"{name} must be one of .*, got 'odd'"):
             replace(TINY, **{name: "odd"})
 
 
-def test_rules_and_settings_name_the_same_ways():
+def test_every_rule_that_the_settings_name_is_another_one():
     (rule,) = (field for field in fields(FFConfig) if field.name == "rule")
-    assert tuple(RULES) == rule.metadata["choices"]
+    names = rule.metadata["choices"]
+    made = {
+        type(make_rule(config)) for config in FF_PRESETS.values() if isinstance(config, FFConfig)
+    }
+    assert len(made) == len(names)
 
 
 def test_learning_from_a_batch_counts_the_layers_that_learn():
@@ -385,9 +399,23 @@ def test_compared_presets_differ_from_the_good_one_only_where_their_question_say
         "ff-steady-16": {"n_steps"},
         "ff-alike-16": {"n_steps", "normalise_images"},
         "ff-every-500": {"negatives"},
-        "ff-every-relu": {"negatives", "cell", "n_steps", "length", "scale", "gain"},
-        "ff-class-500": {"rule", "hidden", "dense", "gain", "batch_size", "lr"},
-        "ff-relu-500": {"cell", "n_steps", "length", "theta", "scale", "gain"},
+        "ff-every-relu": {
+            "negatives",
+            "activation",
+            "n_steps",
+            "input_rms",
+            "loss_slope",
+            "goodness_gain",
+        },
+        "ff-class-500": {"rule", "hidden", "dense", "goodness_gain", "batch_size", "lr"},
+        "ff-relu-500": {
+            "activation",
+            "n_steps",
+            "input_rms",
+            "theta",
+            "loss_slope",
+            "goodness_gain",
+        },
     }
     for name, differs in allowed.items():
         preset = vars(COMPARED_PRESETS[name])
@@ -418,12 +446,15 @@ def test_every_compared_preset_is_part_of_a_claim():
     [
         ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
         ({"seed": -1}, rf"seed must be a whole number in 0\.\.{2**62}, got -1"),
-        ({"scale": 0.0}, "scale must be a finite number greater than 0, got 0"),
+        ({"loss_slope": 0.0}, "loss_slope must be a finite number greater than 0, got 0"),
         ({"hidden": ()}, "hidden must name the width of one layer"),
         ({"tau": 1.0}, "tau must be a finite number greater than 1, got 1"),
         ({"rule": "bptt", "encoding": "poisson"}, "encoding must be 'constant' with rule='bptt'"),
-        ({"rule": "class-wise", "cell": "relu"}, "cell must be 'lif' with rule='class-wise'"),
-        ({"rule": "two-pass", "hand_over": "spikes"}, "hand_over must be 'rate'"),
+        (
+            {"rule": "class-wise", "activation": "relu"},
+            "activation must be 'lif' with rule='class-wise'",
+        ),
+        ({"rule": "two-pass", "pass_on": "spikes"}, "pass_on must be 'rate'"),
         (
             {"rule": "class-wise", "hidden": (), "dense": (55,)},
             r"dense must be .* multiples of 10, for ten classes, got \(55,\)",
@@ -453,14 +484,23 @@ def test_every_compared_preset_is_part_of_a_claim():
         ({"rule": "class-wise", "hidden": (10,), "kernel": 29}, "odd whole number from 1 to 27"),
         ({"lr": "x"}, "lr must be a finite number greater than 0, got 'x'"),
         ({"n_steps": True}, "n_steps must be a whole number of at least 1, got True"),
-        ({"rule": "class-wise", "scale": 3.0}, "scale must be 6.0 with rule='class-wise'"),
+        (
+            {"rule": "class-wise", "loss_slope": 3.0},
+            "loss_slope must be 6.0 with rule='class-wise'",
+        ),
         ({"rule": "class-wise", "batch_size": 1}, "batch_size must be at least 2"),
         ({"rule": "bptt", "theta": 1.0}, "theta must be None with rule='bptt'"),
         ({"hidden": (0,)}, r"hidden must be a tuple of whole numbers of at least 1, got \(0,\)"),
         ({"hidden": 500}, "hidden must be a tuple of whole numbers of at least 1, got 500"),
         ({"seed": 2**70}, rf"seed must be a whole number in 0\.\.{2**62}, got {2**70}"),
-        ({"cell": "relu", "reset": "soft"}, "cell must be 'lif' with reset='soft', got 'relu'"),
-        ({"cell": "relu", "encoding": "poisson"}, "cell must be 'lif' with encoding='poisson'"),
+        (
+            {"activation": "relu", "reset": "subtract"},
+            "activation must be 'lif' with reset='subtract', got 'relu'",
+        ),
+        (
+            {"activation": "relu", "encoding": "poisson"},
+            "activation must be 'lif' with encoding='poisson'",
+        ),
         (
             {"normalise_images": False, "encoding": "poisson"},
             "encoding must be 'constant' with normalise_images=False, got 'poisson'",
@@ -487,10 +527,10 @@ def test_a_loss_that_is_no_number_ends_the_run_at_once():
         FloatingPointError,
         match=r"layers.0.linear.bias holds NaN \(\d+ of \d+ values\) before batch 1",
     ):
-        train_ff(config, training, run=run)
+        train_ff(run, training)
     assert run.n_done == 0
 
 
 def test_layers_one_after_another_count_all_their_epochs():
-    assert small("goodness", together=False, epochs=8).n_epochs == 16
+    assert small("goodness", layers_at_once=False, epochs=8).n_epochs == 16
     assert small("goodness", epochs=8).n_epochs == 8

@@ -1,6 +1,7 @@
 """Forward-Forward: labels in pixels, goodness, and layers that learn from nobody but themselves."""
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -32,14 +33,13 @@ from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNe
 from snnlib.memory import counting_remembered
 from snnlib.neurons import LIFParameters
 from snnlib.posts.fourth import PostNetwork, overlay_labels_in_column, post_loss
-from snnlib.settings.ff_presets import PostConfig
 
 
 def random_images(n: int, seed: int = 1) -> torch.Tensor:
     return torch.rand(n, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
 
 
-def network(*widths: int, n_steps: int = 4, hand_over: str = "rate", fast: bool = True):
+def network(*widths: int, n_steps: int = 4, pass_on: str = "rate", fast: bool = True):
     neuron = LIFParameters()
     torch.manual_seed(5)
     layers = [
@@ -52,7 +52,7 @@ def network(*widths: int, n_steps: int = 4, hand_over: str = "rate", fast: bool 
         )
         for a, b in pairwise(widths)
     ]
-    return ForwardForwardNetwork(layers, hand_over)
+    return ForwardForwardNetwork(layers, pass_on)
 
 
 # --- labels in pixels
@@ -165,27 +165,24 @@ def test_the_loss_has_slope_one_half_where_it_cannot_decide():
     for scale in (1.0, 6.0, 20.0):
         pulled = slope_at_zero(
             lambda z, s=scale: (
-                2 * forward_forward_loss(0.35 - z[None], torch.zeros(1) + 0.35, 0.35, scale=s)
+                2 * forward_forward_loss(0.35 - z[None], torch.zeros(1) + 0.35, 0.35, slope=s)
             )
         )
         assert pulled == pytest.approx(0.5, abs=1e-12)
 
 
 def test_the_posts_loss_has_slope_one_third_and_never_falls_below_log_two():
-    config = PostConfig("row", "slope?", theta=0.0)
-    slope = slope_at_zero(lambda z: 2 * post_loss(-z[None], torch.zeros(1), config))
+    loss = partial(post_loss, theta=0.0)
+    slope = slope_at_zero(lambda z: 2 * loss(-z[None], torch.zeros(1)))
     assert slope == pytest.approx(1 / 3, abs=1e-12)
-    best = post_loss(torch.tensor([60.0]), torch.tensor([-60.0]), config)
+    best = loss(torch.tensor([60.0]), torch.tensor([-60.0]))
     assert best.item() == pytest.approx(math.log(2), abs=1e-6)
     assert forward_forward_loss(torch.tensor([60.0]), torch.tensor([-60.0]), 0.0).item() < 1e-6
 
 
 def test_the_posts_written_loss_forgets_theta():
     g_pos, g_neg = torch.tensor([0.3]), torch.tensor([0.2])
-    values = {
-        post_loss(g_pos, g_neg, PostConfig("row", "?", theta=theta, loss="linear")).item()
-        for theta in (0.0, 0.25, 0.5)
-    }
+    values = {post_loss(g_pos, g_neg, "linear", theta).item() for theta in (0.0, 0.25, 0.5)}
     assert max(values) - min(values) < 1e-7
     assert 2 * max(values) == pytest.approx(-0.1, abs=1e-6)  # log(exp(z)) is z
 
@@ -193,23 +190,23 @@ def test_the_posts_written_loss_forgets_theta():
 def test_symmetric_loss_sees_the_difference_only():
     g_pos, g_neg = torch.tensor([0.9, 0.2]), torch.tensor([0.1, 0.4])
     expected = sum(math.log1p(math.exp(-6 * d)) / 6 for d in (0.8, -0.2)) / 2
-    assert forward_forward_loss(g_pos, g_neg, scale=6.0).item() == pytest.approx(expected, abs=1e-6)
-    moved = forward_forward_loss(g_pos + 3, g_neg + 3, scale=6.0).item()
+    assert forward_forward_loss(g_pos, g_neg, slope=6.0).item() == pytest.approx(expected, abs=1e-6)
+    moved = forward_forward_loss(g_pos + 3, g_neg + 3, slope=6.0).item()
     assert moved == pytest.approx(expected, abs=1e-6)
 
 
 def test_with_two_labels_the_loss_over_every_label_is_the_symmetric_one():
     g = torch.tensor([[0.9, 0.1], [0.4, 0.2], [1.0, 3.0]])
     labels = torch.tensor([0, 1, 1])
-    pair = forward_forward_loss(g[range(3), labels], g[range(3), 1 - labels], scale=6.0)
-    torch.testing.assert_close(every_label_loss(g, labels, scale=6.0), pair)
+    pair = forward_forward_loss(g[range(3), labels], g[range(3), 1 - labels], slope=6.0)
+    torch.testing.assert_close(every_label_loss(g, labels, slope=6.0), pair)
 
 
 def test_every_wrong_label_pulls_by_its_softmax():
     generator = torch.Generator().manual_seed(1)
     g = torch.randn(8, 10, generator=generator, dtype=torch.float64).requires_grad_()
     labels = torch.randint(10, (8,), generator=generator)
-    every_label_loss(g, labels, scale=3.0).backward()
+    every_label_loss(g, labels, slope=3.0).backward()
     wanted = (3.0 * g.detach()).softmax(dim=1)
     wanted[range(8), labels] -= 1
     torch.testing.assert_close(g.grad, wanted / 8)
@@ -219,8 +216,8 @@ def test_the_loss_over_every_label_refuses_a_bad_shape_or_scale():
     g = torch.zeros(2, 10)
     with pytest.raises(ValueError, match=r"labels must be of shape \[2\], got .* \[3\]"):
         every_label_loss(g, torch.zeros(3, dtype=torch.int64))
-    with pytest.raises(ValueError, match="scale must be a finite number greater than 0, got 0"):
-        every_label_loss(g, torch.zeros(2, dtype=torch.int64), scale=0)
+    with pytest.raises(ValueError, match="slope must be a finite number greater than 0, got 0"):
+        every_label_loss(g, torch.zeros(2, dtype=torch.int64), slope=0)
 
 
 # --- layers
@@ -249,9 +246,9 @@ def test_the_fast_way_to_the_rate_changes_neither_rates_nor_gradients():
     torch.testing.assert_close(slow.layers[0].linear.weight.grad, fast.layers[0].linear.weight.grad)
 
 
-@pytest.mark.parametrize("hand_over", ["rate", "spikes"])
-def test_no_gradient_crosses_a_layer_boundary(hand_over):
-    net = network(784, 30, 30, 30, hand_over=hand_over)
+@pytest.mark.parametrize("pass_on", ["rate", "spikes"])
+def test_no_gradient_crosses_a_layer_boundary(pass_on):
+    net = network(784, 30, 30, 30, pass_on=pass_on)
     rates = net(overlay_labels(random_images(10), torch.arange(10)))
     for judged, rate in enumerate(rates):
         net.zero_grad()
@@ -368,7 +365,7 @@ def test_a_small_network_learns_to_tell_two_patterns():
     ]
 
     train_layers(
-        net, pairs, lambda a, b: forward_forward_loss(20 * a, 20 * b, scale=6.0), optimizer
+        net, pairs, lambda a, b: forward_forward_loss(20 * a, 20 * b, slope=6.0), optimizer
     )
 
     right = (classify_by_goodness(net, images, n_classes=2) == labels).float().mean()
@@ -380,10 +377,9 @@ def test_a_small_network_learns_to_tell_two_patterns():
 
 def test_taking_turns_on_one_membrane_makes_the_negative_fire_on_the_positives_charge():
     # Input 0.9 at every step, tau 2, threshold 0.5, as the audit measured: H = 0.45, then 0.675.
-    config = PostConfig("row", "?", widths=(1, 1), v_threshold=0.5, pixel_norm=False, n_steps=50)
-    rates = []
+    neuron, rates = LIFParameters(v_threshold=0.5), []
     for shared in (False, True):
-        net = PostNetwork(PostConfig(**{**vars(config), "shared_state": shared}))
+        net = PostNetwork((1, 1), n_steps=50, neuron=neuron, pixel_norm=False, shared_state=shared)
         with torch.no_grad():
             net.layers[0].weight.fill_(0.45)  # times the normalised length 2 makes 0.9
             one = torch.ones(1, 1)
@@ -396,8 +392,8 @@ def test_taking_turns_on_one_membrane_makes_the_negative_fire_on_the_positives_c
 def test_shapes_that_torch_would_stretch_are_refused():
     with pytest.raises(ValueError, match=r"g_neg must be \[5\] as g_pos, got \[1\]"):
         forward_forward_loss(torch.ones(5), torch.ones(1))
-    with pytest.raises(ValueError, match="scale must be a finite number greater than 0, got 0"):
-        forward_forward_loss(torch.ones(5), torch.ones(5), scale=0)
+    with pytest.raises(ValueError, match="slope must be a finite number greater than 0, got 0"):
+        forward_forward_loss(torch.ones(5), torch.ones(5), slope=0)
     generator = torch.Generator().manual_seed(0)
     with pytest.raises(ValueError, match=r"labels must be of shape \[5\], got .* \[1\]"):
         draw_likely_wrong_labels(torch.ones(5, 10), torch.zeros(1, dtype=torch.int64), generator)

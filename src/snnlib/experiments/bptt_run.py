@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnlib.augment import shift_images, warp_images
 from snnlib.data import Batches, ImageSet, load_mnist, make_loader, split_validation
 from snnlib.experiments.distributed import Group
 from snnlib.experiments.engines import (
@@ -23,8 +22,8 @@ from snnlib.experiments.engines import (
     make_respond,
     reading_of,
 )
+from snnlib.experiments.images import Move, checked_images, describe_sets, mover
 from snnlib.experiments.learner import Progress
-from snnlib.experiments.own_images import fitting, told
 from snnlib.intervals import accuracy_interval
 from snnlib.metrics import Epoch, EpochMetrics, History
 from snnlib.posts.fifth import sum_of_squares
@@ -45,14 +44,15 @@ def stream_seed(seed: int, epoch: int, purpose: str) -> int:
 
 
 @dataclass
-class TrainingBatches:
-    """Training batches of the current epoch, moved at random as the settings ask.
+class MovedBatches:
+    """Training batches of the current epoch, moved at random.
 
-    ``moves`` decides how far; ``progress`` shows a bar if there is one.
+    ``move`` shifts, rotates and zooms images ``[N, 1, 28, 28]``, ``moves`` decides how far;
+    ``progress`` shows a bar if there is one.
     """
 
     batches: Batches
-    config: ExperimentConfig
+    move: Move
     moves: torch.Generator
     progress: Progress | None
     epoch: int = 0
@@ -60,17 +60,11 @@ class TrainingBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         shown = self.batches if self.progress is None else self.progress(self.batches, self.epoch)
         for images, labels in shown:
-            yield self.moved(images), labels
-
-    def moved(self, images: Tensor) -> Tensor:
-        """Images ``[N, 1, 28, 28]`` shifted, turned and stretched."""
-        config = self.config
-        images = shift_images(images, config.shift_pixels, generator=self.moves)
-        return warp_images(images, config.rotate_degrees, config.zoom, generator=self.moves)
+            yield self.move(images, self.moves), labels
 
 
 @dataclass
-class Run:
+class BackpropLearner:
     """A network that learns by backpropagation through time, with all that it needs."""
 
     config: ExperimentConfig
@@ -78,7 +72,7 @@ class Run:
     network: nn.Module
     respond: Respond
     noise: EncoderState
-    training: TrainingBatches
+    training: MovedBatches
     validation: Batches | None
     test: Batches
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -96,7 +90,7 @@ class Run:
         if self.config.schedule == "none":  # else the rate of each epoch depends on their number
             self.may_change.add("epochs")
         self.watched: str | None = "test" if self.validation is None else "validation"
-        self.images = told(
+        self.images = describe_sets(
             training_images=self.training.batches.images,
             validation_images=None if self.validation is None else self.validation.images,
             test_images=self.test.images,
@@ -182,7 +176,7 @@ def prepare_run(
     test_images: ImageSet | None,
     progress: Progress | None,
     group: Group,
-) -> Run:
+) -> BackpropLearner:
     """All parts of a run, joined and about to begin."""
     group.check_batch_size(config.batch_size)
     device = torch.device(pick_device(group.device(config.device)))
@@ -201,9 +195,9 @@ def prepare_run(
         )
     _warn_of_slow_precision(config, device, group)
     amp = None if config.amp == "off" else getattr(torch, config.amp)
-    learning = TrainingBatches(batches, config, torch.Generator(), progress)
+    learning = MovedBatches(batches, mover(config), torch.Generator(), progress)
     respond = _respond_early_and_late(config, network, noise, engine, learning)
-    return Run(
+    return BackpropLearner(
         config=config,
         engine=engine,
         network=network,
@@ -235,7 +229,7 @@ def _respond_early_and_late(
     network: nn.Module,
     noise: EncoderState,
     engine: str,
-    learning: TrainingBatches,
+    learning: MovedBatches,
 ) -> Respond:
     """Answer in all time steps; in fewer while it learns in early epochs, if so asked."""
     whole = make_respond(config, network, noise, engine)
@@ -275,8 +269,8 @@ def _image_sets(
 ) -> tuple[ImageSet, ImageSet | None, ImageSet]:
     """Training, validation (honest protocol only) and test images, moved to the device once."""
     least = 6 if config.protocol == "honest" else 1
-    training = fitting("training_images", training, least=least, limit=config.limit)
-    test = fitting("test_images", test, limit=config.test_limit)
+    training = checked_images("training_images", training, least=least, limit=config.limit)
+    test = checked_images("test_images", test, limit=config.test_limit)
     training = load_mnist(train=True, limit=config.limit) if training is None else training
     test = load_mnist(train=False, limit=config.test_limit) if test is None else test
     validation = None

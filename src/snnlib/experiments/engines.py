@@ -121,7 +121,7 @@ def choose_engine(
     Raises:
         ValueError: The engine asked for does not run on that device, or is not installed.
     """
-    if config.spike == "soft" or config.rule == "last_step" or config.neuron == "relu":
+    if config.spike == "sigmoid" or config.rule == "last_step" or config.neuron == "relu":
         return "torch"
     fast = {"fc": "events", "csnn": "fused", "small-conv": "fused"}[config.network]
     if config.engine == "auto":
@@ -147,7 +147,7 @@ def make_respond(
 ) -> Respond:
     """Join encoder, network and readout: images ``[N, 1, 28, 28]`` to rates ``[N, 10]``.
 
-    Where the last neurons only add up (``readout="potential"``), the mean over time is their
+    Where the last neurons only add up (``readout="membrane"``), the mean over time is their
     potential per step instead of a rate; all engines treat both alike.
 
     Args:
@@ -180,7 +180,7 @@ def _answer(
 ) -> Respond:
     if config.neuron == "relu":
         return lambda images: network(normalised(config, images))
-    if config.rule == "last_step" or config.spike == "soft":
+    if config.rule == "last_step" or config.spike == "sigmoid":
         return _respond_as_the_fifth_post(config, network, noise)
     if engine == "events":
         return _respond_on_events(config, network, noise)
@@ -260,7 +260,7 @@ def _respond_fused(config: ExperimentConfig, network: nn.Module) -> Respond:
 def _respond_as_the_fifth_post(
     config: ExperimentConfig, network: nn.Module, noise: EncoderState
 ) -> Respond:
-    soft = config.spike == "soft"
+    sigmoid = config.spike == "sigmoid"
 
     def respond(images: Tensor) -> Tensor:
         dense, node = dense_layer(network)
@@ -268,14 +268,14 @@ def _respond_as_the_fifth_post(
         if dense.bias is not None or neuron != LIFParameters(tau=config.tau):
             raise ValueError(
                 f"network must be one Linear without bias and LIF neurons of tau={config.tau} for "
-                f"spike='soft' or rule='last_step', got {dense} and {neuron}"
+                f"spike='sigmoid' or rule='last_step', got {dense} and {neuron}"
             )
         assert isinstance(neuron, LIFParameters)
         flat = images.flatten(1)
         spikes = noise.encode(flat, config.n_steps)
         if config.rule == "last_step":
-            return last_step_rate(weight, flat, spikes, neuron, soft=soft)
-        return run_neurons(spikes @ weight.T, neuron, soft=soft)[0]
+            return last_step_rate(weight, flat, spikes, neuron, sigmoid=sigmoid)
+        return run_neurons(spikes @ weight.T, neuron, sigmoid=sigmoid)[0]
 
     return respond
 

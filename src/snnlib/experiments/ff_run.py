@@ -9,18 +9,18 @@ from torch import nn
 
 from snnlib.data import ImageSet, load_mnist, split_validation
 from snnlib.experiments.distributed import Group
+from snnlib.experiments.ff_factory import prepare_ff, prepare_post
+from snnlib.experiments.images import checked_images, describe_sets
 from snnlib.experiments.learner import Progress
-from snnlib.experiments.own_images import fitting, told
 from snnlib.forward_forward.training import (
     count_correct,
     learn_epoch,
     load_state,
-    prepare_ff,
     state_of,
 )
 from snnlib.intervals import accuracy_interval
 from snnlib.metrics import Epoch, EpochMetrics, History
-from snnlib.posts.fourth import PostTraining, count_correct_post
+from snnlib.posts.fourth import count_correct_post
 from snnlib.records.environment import pick_device
 from snnlib.records.ledger import Result
 from snnlib.settings.ff_presets import FFConfig, PostConfig
@@ -65,7 +65,7 @@ class ForwardForwardLearner:
         self.may_change = {"device", "question"}
         sets = load_sets(config, training_images, test_images)
         self.training, self.validation, self.test = sets
-        self.images = told(
+        self.images = describe_sets(
             training_images=self.training,
             validation_images=self.validation,
             test_images=self.test,
@@ -144,15 +144,17 @@ class PostLearner:
             raise ValueError(f"widths must begin with the 784 pixels, got {config.widths!r}")
         self.config, self.settings, self.device = config, asdict(config), config.device
         self.may_change = {"device", "question"}
-        whole = fitting("training_images", training_images)
-        test = fitting("test_images", test_images, least=N_LOOKED_AT)
+        whole = checked_images("training_images", training_images)
+        test = checked_images("test_images", test_images, least=N_LOOKED_AT)
         whole = load_mnist(train=True) if whole is None else whole
         test = load_mnist(train=False) if test is None else test
         pick = torch.Generator().manual_seed(config.seed)
         chosen = torch.randperm(len(whole), generator=pick)[: config.n_training]
         training, self.test = whole.subset(chosen).to(config.device), test.to(config.device)
-        self.images = told(training_images=training, validation_images=None, test_images=self.test)
-        self.training, self.few = PostTraining(config, training), _few(training)
+        self.images = describe_sets(
+            training_images=training, validation_images=None, test_images=self.test
+        )
+        self.training, self.few = prepare_post(config, training), _few(training)
         self.network, self.n_epochs = self.training.network, len(config.widths) - 1
         self.first_losses: list[float] = []
 
@@ -162,9 +164,7 @@ class PostLearner:
         losses = self.training.learn_layer()
         seconds = time.perf_counter() - begin
         self.first_losses.append(losses[0])
-        dice = torch.Generator(device=self.device).manual_seed(self.config.seed + 2)
-        hits = count_correct_post(self.training.network, self.few, dice)
-        return EpochMetrics(losses[-1], hits, len(self.few), seconds)
+        return EpochMetrics(losses[-1], self._count(self.few, 2), len(self.few), seconds)
 
     def evaluate(self) -> dict[str, EpochMetrics]:
         """Nothing is held out in the post's protocol, and the test set waits for the end."""
@@ -181,18 +181,20 @@ class PostLearner:
 
     def describe(self, history: History, reported: Epoch) -> dict[str, Any]:
         """Look at training images, at the first 64 test images, and at all of them."""
-        dice = torch.Generator(device=self.device).manual_seed(self.config.seed + 1)
-        network = self.training.network
         first = self.test.subset(torch.arange(N_LOOKED_AT))
         extra = {
-            "n_correct_training": count_correct_post(network, self.few, dice),
+            "n_correct_training": self._count(self.few, 2),
             "n_training_looked_at": len(self.few),
-            "n_correct_first_64_test": count_correct_post(network, first, dice),
+            "n_correct_first_64_test": self._count(first, 3),
             "first_losses": self.first_losses,
         }
-        n_correct = count_correct_post(network, self.test, dice)
-        result = _result(n_correct, len(self.test), reported.number)
+        result = _result(self._count(self.test, 1), len(self.test), reported.number)
         return {"last": result, "best_on_test": result, "validation_selected": None, "extra": extra}
+
+    def _count(self, images: ImageSet, number: int) -> int:
+        """Correct predictions; spikes are drawn by a generator of its own for each ``number``."""
+        generator = torch.Generator(device=self.device).manual_seed(self.config.seed + number)
+        return count_correct_post(self.training.network, images, generator)
 
 
 def _result(n_correct: int, n_images: int, epoch: int) -> Result:
@@ -205,8 +207,8 @@ def load_sets(
     """Training, validation and test images on the run's device; the split is the same for all."""
     split = torch.Generator().manual_seed(2024)
     least = config.n_validation + 1
-    whole = fitting("training_images", whole, least=least)
-    test = fitting("test_images", test)
+    whole = checked_images("training_images", whole, least=least)
+    test = checked_images("test_images", test)
     whole = load_mnist(train=True) if whole is None else whole
     training, validation = split_validation(whole, config.n_validation, split)
     test = load_mnist(train=False) if test is None else test

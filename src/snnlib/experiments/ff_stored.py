@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from snnlib.data import ImageSet
-from snnlib.forward_forward.rules import RULES
+from snnlib.experiments.ff_factory import make_ff_network, make_post_network, make_rule
 from snnlib.posts.fourth import PORTION, PostNetwork, predict_post
 from snnlib.records.ledger import RunRecord
 from snnlib.settings.ff_presets import FFConfig, PostConfig
@@ -25,11 +25,10 @@ def settings_of(record: RunRecord) -> FFConfig | PostConfig:
 def build(record: RunRecord) -> nn.Module:
     """The network of a recorded run, with fresh weights, in evaluation mode."""
     config = settings_of(record)
-    with torch.random.fork_rng(devices=[]):
-        if isinstance(config, PostConfig):
-            return PostNetwork(config).eval()
-        noise = torch.Generator().manual_seed(config.seed + 1)
-        return RULES[config.rule].build(config, noise).eval()
+    if isinstance(config, PostConfig):
+        return make_post_network(config).eval()
+    noise = torch.Generator().manual_seed(config.seed + 1)
+    return make_ff_network(config, noise).eval()
 
 
 def predict_images(network: nn.Module, record: RunRecord, images: Tensor) -> Tensor:
@@ -42,11 +41,10 @@ def predict_images(network: nn.Module, record: RunRecord, images: Tensor) -> Ten
     config = settings_of(record)
     generator = torch.Generator().manual_seed(config.seed + 1)
     if isinstance(config, PostConfig):
-        _as_after_training(record, generator, len(config.widths) - 1)
         parts = [predict_post(cast(PostNetwork, network), p, generator) for p in _cut(images)]
         return torch.cat(parts)
-    way, answers = record.extra["judged_by"], RULES[config.rule].predict
-    return torch.cat([answers(network, part, config, generator)[way] for part in _cut(images)])
+    way, rule = record.extra["judged_by"], make_rule(config)
+    return torch.cat([rule.predict(network, part, generator)[way] for part in _cut(images)])
 
 
 def count_hits(network: nn.Module, record: RunRecord, images: ImageSet) -> int:
@@ -56,10 +54,3 @@ def count_hits(network: nn.Module, record: RunRecord, images: ImageSet) -> int:
 
 def _cut(images: Tensor) -> tuple[Tensor, ...]:
     return images.split(PORTION)
-
-
-def _as_after_training(record: RunRecord, generator: torch.Generator, n_layers: int) -> None:
-    """Draw what the run had drawn before it came to the test images: a seed per layer and part."""
-    looked_at = (int(record.extra["n_training_looked_at"]), 64)
-    for _ in range(n_layers * sum(-(-n // PORTION) for n in looked_at)):
-        torch.randint(2**31, (), generator=generator)

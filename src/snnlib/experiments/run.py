@@ -27,6 +27,7 @@ from snnlib.records.checkpoints import (
 )
 from snnlib.records.environment import stamp
 from snnlib.records.ledger import RunRecord
+from snnlib.records.record import renamed
 from snnlib.settings.ff_presets import FFConfig, PostConfig
 from snnlib.settings.presets import ExperimentConfig
 from snnlib.training import run_epochs
@@ -149,7 +150,7 @@ def _read_state(learner: Learner, config: Any, path: str | Path) -> dict[str, An
     state = load_checkpoint(path)
     # A setting that did not exist when it was made had its default value.
     defaults = {f.name: f.default for f in fields(config) if f.default is not MISSING}
-    stored = {**defaults, **state.get("settings", {})}
+    stored = {**defaults, **renamed(state.get("settings", {}))}
     refuse_other_settings(path, stored, asdict(config), learner.may_change)
     if "learner" not in state:
         raise ValueError(

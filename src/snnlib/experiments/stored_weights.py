@@ -22,7 +22,7 @@ from snnlib.data import ImageSet, load_mnist, make_loader
 from snnlib.experiments.bptt_run import LOSSES, stream_seed
 from snnlib.experiments.engines import EncoderState, choose_engine, make_network, make_respond
 from snnlib.experiments.ff_stored import build, count_hits, predict_images
-from snnlib.experiments.own_images import fitting
+from snnlib.experiments.images import checked_images
 from snnlib.metrics import EpochMetrics
 from snnlib.readout import evaluation_mode, predict
 from snnlib.records.checkpoints import WEIGHTS, load_weights, save_weights
@@ -104,7 +104,7 @@ def measure(
         ValueError: ``test_images`` are no ``ImageSet``, empty, or of other classes.
     """
     _check_pair(network, record)
-    test = fitting("test_images", test_images)
+    test = checked_images("test_images", test_images)
     test = load_mnist(train=False) if test is None else test
     if _is_forward_forward(record):
         begin = time.perf_counter()

@@ -6,12 +6,12 @@ In the order of reading:
     goodness    what a layer strives for, the loss on it, and inputs without it
     network     layers that learn alone, and the loop over batches
     judging     ten labels are tried, and goodness judges them
-    layers      the layers that settings ask for
-    pairs       the rule for one batch of positive and negative images
-    heads       layers with a taught head on top
+    layers      kinds of layers: LIF or ReLU, on grey values or spikes
+    rules       what every rule offers: a step on one batch, and predictions
+    pairs       the rule of positive and negative images
+    heads       layers with a head on top that learns digits
     class_wise  every class owns channels, or neurons
-    backprop    the same layers taught from the output: a yardstick
-    rules       every rule by name: add yours here
+    backprop    the same layers trained from the output: a yardstick
     training    epochs, scores and going on, the same for all rules
     sharing     a batch shared by processes
 """

@@ -9,22 +9,21 @@ positive example and the wrong groups are the negatives, all in a single pass
 learns alone, from its own rates.
 """
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from snnlib import checks
-from snnlib.fast.steady import steady_rate
 from snnlib.forward_forward.goodness import class_goodness, every_label_loss
-from snnlib.forward_forward.layers import neuron_of
 from snnlib.forward_forward.network import ForwardForwardNetwork, learn_from
-from snnlib.forward_forward.pairs import Rule, TrainingBatch, answers_from_layer
+from snnlib.forward_forward.pairs import predict_from_layer
+from snnlib.forward_forward.rules import TrainingBatch
 from snnlib.forward_forward.sharing import everybodys, ours
 from snnlib.settings.ff_experiment import grid_shape
-from snnlib.settings.ff_presets import FFConfig
 
 
 class ClassLayer(nn.Module):
@@ -103,53 +102,68 @@ def _stretches(side: int, length: int, n: int) -> Tensor:
     return first[:, None] + torch.arange(length)
 
 
-def build_classwise(config: FFConfig, noise: torch.Generator) -> ForwardForwardNetwork:
-    """Convolutions with ``hidden`` channels, if any, then dense layers of ``dense`` neurons.
+@dataclass(frozen=True)
+class ClassWiseRule:
+    """Every layer makes the true class stand out among its ten goodnesses (a softmax of them).
+
+    Args:
+        kind: Of :func:`~snnlib.forward_forward.goodness.class_goodness`.
+        gain: What goodness is multiplied by before the softmax.
+    """
+
+    kind: str = "mean_square"
+    gain: float = 40.0
+    choose: ClassVar[bool] = True
+
+    def training_step(self, network: ForwardForwardNetwork, batch: TrainingBatch) -> Tensor:
+        """Gradients from one batch; the loss of each layer that learns."""
+        images, labels, _, only, group = batch
+
+        def objective(rate: Tensor) -> Tensor:
+            rate = everybodys(rate, len(labels), group)
+            return every_label_loss(self.gain * class_goodness(rate, self.kind), labels)
+
+        return learn_from(network, ours(images, len(labels), group), objective, only)[0]
+
+    @torch.no_grad()
+    def predict(
+        self, network: ForwardForwardNetwork, images: Tensor, noise: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The class of highest goodness, summed over the layers from the k-th upwards, each k."""
+        judged = torch.stack([class_goodness(rate, self.kind) for rate in network(images)])
+        return predict_from_layer(judged)
+
+
+def make_classwise_layers(
+    channels: Sequence[int],
+    dense: Sequence[int],
+    kernel: int,
+    receptive_field: int | None,
+    steady: Callable[[Tensor], Tensor],
+) -> list[ClassLayer]:
+    """Convolutions with so many ``channels``, if any, then dense layers of ``dense`` neurons.
 
     The two layers above the first convolution, as far as they rest on convolutions, see
     their input at half the width and height: for each place the busiest of four neurons.
+    Without convolutions, neurons of the first layer may see one square of the image only,
+    ``receptive_field`` pixels wide.
     """
-    steady = partial(steady_rate, n_steps=config.n_steps, neuron=neuron_of(config))
     layers, side = [], 28
-    for number, (n_in, n_out) in enumerate(pairwise((1, *config.hidden, *config.dense))):
-        halved = number in (1, 2) and number <= len(config.hidden)
+    for number, (n_in, n_out) in enumerate(pairwise((1, *channels, *dense))):
+        halved = number in (1, 2) and number <= len(channels)
         side = side // 2 if halved else side
         prepare: list[nn.Module] = [nn.MaxPool2d(2)] if halved else []
         weights: nn.Module
-        if number < len(config.hidden):
-            pad = config.kernel // 2
-            weights = nn.Conv2d(n_in, n_out, config.kernel, padding=pad, bias=False)
+        if number < len(channels):
+            weights = nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2, bias=False)
             norm: nn.Module = nn.BatchNorm2d(n_out)
         else:
-            n_places = side**2 if number == len(config.hidden) else 1
+            n_places = side**2 if number == len(channels) else 1
             prepare.append(nn.Flatten())
-            if number == 0 and config.receptive_field is not None:
-                weights = LocalLinear(side, n_out, config.receptive_field)
+            if number == 0 and receptive_field is not None:
+                weights = LocalLinear(side, n_out, receptive_field)
             else:
                 weights = nn.Linear(n_in * n_places, n_out, bias=False)
             norm = nn.BatchNorm1d(n_out)
         layers.append(ClassLayer(nn.Sequential(*prepare), weights, norm, steady))
-    return ForwardForwardNetwork(layers)
-
-
-def learn_classwise(network: ForwardForwardNetwork, batch: TrainingBatch) -> Tensor:
-    """Every layer makes the true class stand out among its ten goodnesses (a softmax of them)."""
-    images, labels, config, _, only, group = batch
-
-    def objective(rate: Tensor) -> Tensor:
-        rate = everybodys(rate, len(labels), group)
-        return every_label_loss(config.gain * class_goodness(rate, config.goodness), labels)
-
-    return learn_from(network, ours(images, len(labels), group), objective, only)[0]
-
-
-@torch.no_grad()
-def answers_by_class(
-    network: ForwardForwardNetwork, images: Tensor, config: FFConfig, noise: torch.Generator
-) -> dict[str, Tensor]:
-    """The class of highest goodness, the layers' opinions summed from the k-th upwards."""
-    judged = torch.stack([class_goodness(rate, config.goodness) for rate in network(images)])
-    return answers_from_layer(judged)
-
-
-CLASSWISE = Rule(build_classwise, learn_classwise, answers_by_class, choose=True)
+    return layers

@@ -71,68 +71,68 @@ def class_goodness(rate: Tensor, kind: str = "mean_square", n_classes: int = 10)
 
 
 def forward_forward_loss(
-    g_pos: Tensor, g_neg: Tensor, theta: float | None = None, *, scale: float = 1.0
+    g_pos: Tensor, g_neg: Tensor, theta: float | None = None, *, slope: float = 1.0
 ) -> Tensor:
     """Push goodness up for positive and down for negative images.
 
     With a threshold ``theta`` each image is judged alone, Eq. (8.3) of the book
     (Hinton 2022, Eq. 1):
 
-        softplus(scale * (theta - g_pos)) / scale + softplus(scale * (g_neg - theta)) / scale.
+        softplus(slope * (theta - g_pos)) / slope + softplus(slope * (g_neg - theta)) / slope.
 
     Without one, an image is judged against itself with another label, Eq. (13.2)
-    (Lee & Song 2023, SymBa, Eq. 4): softplus(-scale * (g_pos - g_neg)) / scale.
+    (Lee & Song 2023, SymBa, Eq. 4): softplus(-slope * (g_pos - g_neg)) / slope.
 
     Args:
         g_pos: Goodness of positive images ``[N]``.
         g_neg: Goodness of the negative images ``[N]``, in the same order.
         theta: The goodness that separates good from bad, or None.
-        scale: How sharply the loss bends; rates are small numbers, so 1 is nearly a straight line.
+        slope: How sharply the loss bends; rates are small numbers, so 1 is nearly a straight line.
 
     Returns:
         A scalar; the mean over all N differences, or all 2 N images.
 
     Raises:
-        ValueError: The two are not equally many, ``scale`` is not positive, or ``theta``
+        ValueError: The two are not equally many, ``slope`` is not positive, or ``theta``
             is no number.
     """
     g_pos, g_neg = _rates("g_pos", g_pos, 0), _rates("g_neg", g_neg, 0)
     if g_pos.shape != g_neg.shape:
         raise ValueError(f"g_neg must be {list(g_pos.shape)} as g_pos, got {list(g_neg.shape)}")
-    scale = number("scale", scale, above=0)
+    slope = number("slope", slope, above=0)
     if theta is None:
-        return F.softplus(-scale * (g_pos - g_neg)).mean() / scale
+        return F.softplus(-slope * (g_pos - g_neg)).mean() / slope
     theta = number("theta", theta)
-    return F.softplus(scale * torch.cat([theta - g_pos, g_neg - theta])).mean() / scale
+    return F.softplus(slope * torch.cat([theta - g_pos, g_neg - theta])).mean() / slope
 
 
-def every_label_loss(g: Tensor, labels: Tensor, *, scale: float = 1.0) -> Tensor:
+def every_label_loss(g: Tensor, labels: Tensor, *, slope: float = 1.0) -> Tensor:
     """Push goodness up with the true label and down with all wrong ones at once.
 
-    Eq. (13.5) of the book: log(1 + sum over wrong labels of exp(-scale * (g_true - g_wrong)))
-    / scale, which is the cross-entropy of a softmax over ``scale * g``. With one wrong
+    Eq. (13.5) of the book: log(1 + sum over wrong labels of exp(-slope * (g_true - g_wrong)))
+    / slope, which is the cross-entropy of a softmax over ``slope * g``. With one wrong
     label it is :func:`forward_forward_loss` without a threshold.
 
     Args:
         g: Goodness of every image with every label, ``[N, n_classes]``.
         labels: The true ones, ``[N]``.
-        scale: How sharply the loss bends.
+        slope: How sharply the loss bends.
 
     Returns:
         A scalar, the mean over the images.
 
     Raises:
         ValueError: Images and labels are not equally many, a label is out of range (looked
-            for on a CPU only), or ``scale`` is not positive.
+            for on a CPU only), or ``slope`` is not positive.
     """
-    scale = number("scale", scale, above=0)
+    slope = number("slope", slope, above=0)
     g = _rates("g", g, 2)
     # The range is left to the loss: to read the labels, a step on a GPU would have to wait.
     labels = label_tensor("labels", labels, len(g), g.shape[1] if g.device.type == "cpu" else None)
-    return F.cross_entropy(scale * g, labels) / scale
+    return F.cross_entropy(slope * g, labels) / slope
 
 
-def normalise_length(inputs: Tensor, length: float = 2.0) -> Tensor:
+def normalise_length(inputs: Tensor, rms: float = 2.0) -> Tensor:
     """Keep the direction of an input vector and forget its length.
 
     A layer must not pass on how good it found the image, or the next one would
@@ -141,21 +141,21 @@ def normalise_length(inputs: Tensor, length: float = 2.0) -> Tensor:
 
     Args:
         inputs: Rates or grey values ``[N, F]``, or spike trains ``[T, N, F]``.
-        length: Wanted root mean square of each vector.
+        rms: Wanted root mean square of each vector.
 
     Returns:
         The scaled inputs; an input of zeros stays zero.
 
     Raises:
-        ValueError: ``inputs`` have another shape, or ``length`` is not positive.
+        ValueError: ``inputs`` have another shape, or ``rms`` is not positive.
     """
-    length = number("length", length, above=0)
+    rms = number("rms", rms, above=0)
     inputs = float_tensor("inputs", inputs)
     if inputs.dim() not in (2, 3):
         refuse("inputs", "[N, F] or [T, N, F]", inputs)
     rates = inputs.mean(dim=0) if inputs.dim() == 3 else inputs
     present = rates.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-    return inputs * (length * rates.shape[-1] ** 0.5 / present)
+    return inputs * (rms * rates.shape[-1] ** 0.5 / present)
 
 
 def _rates(name: str, rate: Tensor, least_axes: int) -> Tensor:

@@ -1,9 +1,10 @@
-"""The layers of a Forward-Forward run as its settings ask: LIF, ReLU, on grey values or spikes.
+"""Kinds of layers: LIF or ReLU, on grey values or spikes.
 
 All are :class:`ForwardForwardLayer`. What changes is the neuron, and, for Poisson
 input, how the layer next to the image counts its spikes.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -16,10 +17,9 @@ from snnlib.fast.events import poisson_linear_lif
 from snnlib.fast.known_layers import is_plain_linear
 from snnlib.fast.scan import neuron_scan
 from snnlib.fast.steady import steady_rate
-from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork
-from snnlib.neurons import LIFParameters
+from snnlib.forward_forward.network import ForwardForwardLayer
+from snnlib.neurons import IFParameters, LIFParameters
 from snnlib.readout import firing_rate
-from snnlib.settings.ff_presets import FFConfig, PostConfig
 
 GREY_LEVEL = 0.33  # root mean square of the pixels of a typical MNIST image
 
@@ -33,8 +33,8 @@ class ScaledInputLayer(ForwardForwardLayer):
 
     @property
     def size(self) -> float:
-        """The factor: a typical image gets the root mean square ``length``."""
-        return self.length / GREY_LEVEL
+        """The factor: a typical image gets the root mean square ``input_rms``."""
+        return self.input_rms / GREY_LEVEL
 
     def scale_of(self, inputs: Tensor) -> Tensor:
         """The factor, the same for each of ``[N, ...]``."""
@@ -60,7 +60,7 @@ class PoissonLayer(ScaledInputLayer):
         n_steps: Time steps T; every step brings other spikes.
         neuron: ``LIFParameters`` or ``IFParameters``.
         noise: Source of the spikes, on the device of the images.
-        length: Root mean square of the input, on average over steps and pixels.
+        input_rms: Root mean square of the input, on average over steps and pixels.
     """
 
     def __init__(
@@ -70,16 +70,11 @@ class PoissonLayer(ScaledInputLayer):
         n_steps: int,
         neuron: Any,
         noise: torch.Generator,
-        length: float = 2.0,
+        input_rms: float = 2.0,
     ) -> None:
-        super().__init__(
-            in_features,
-            out_features,
-            n_steps,
-            partial(neuron_scan, neuron=neuron),
-            partial(steady_rate, n_steps=n_steps, neuron=neuron),
-            length,
-        )
+        fire = partial(neuron_scan, neuron=neuron)
+        steady = partial(steady_rate, n_steps=n_steps, neuron=neuron)
+        super().__init__(in_features, out_features, n_steps, fire, steady, input_rms)
         self._neuron = neuron
         self.noise = noise
 
@@ -119,51 +114,49 @@ class BackpropLayer(ForwardForwardLayer):
         return self.weigh(inputs)
 
 
-def neuron_of(config: FFConfig | PostConfig) -> LIFParameters:
-    """The neurons of a run; those of the posts' networks reset hard."""
-    soft = isinstance(config, FFConfig) and config.reset == "soft"
-    return LIFParameters(
-        tau=config.tau, v_threshold=config.v_threshold, v_reset=None if soft else 0.0
-    )
-
-
 def make_layer(
-    config: FFConfig, n_in: int, n_out: int, kind: type[ForwardForwardLayer] = ForwardForwardLayer
+    n_in: int,
+    n_out: int,
+    neuron: LIFParameters | IFParameters | None,
+    n_steps: int,
+    input_rms: float = 2.0,
+    kind: type[ForwardForwardLayer] = ForwardForwardLayer,
 ) -> ForwardForwardLayer:
-    """One dense layer of the neurons that the settings ask for, of any of the kinds above."""
-    if config.cell == "relu":
-        return kind(n_in, n_out, 1, torch.relu, torch.relu, config.length)
-    neuron, n_steps = neuron_of(config), config.n_steps
-    return kind(
-        n_in,
-        n_out,
-        n_steps,
-        partial(neuron_scan, neuron=neuron),
-        partial(steady_rate, n_steps=n_steps, neuron=neuron),
-        config.length,
-    )
+    """One dense layer of neurons, or of rectifiers (``neuron=None``), of any kind above."""
+    if neuron is None:
+        return kind(n_in, n_out, 1, torch.relu, torch.relu, input_rms)
+    fire = partial(neuron_scan, neuron=neuron)
+    steady = partial(steady_rate, n_steps=n_steps, neuron=neuron)
+    return kind(n_in, n_out, n_steps, fire, steady, input_rms)
 
 
-def make_layers(config: FFConfig, noise: torch.Generator) -> list[ForwardForwardLayer]:
-    """Fresh layers 784 - hidden; with Poisson input the first one draws spikes from ``noise``."""
-    first_kind = ForwardForwardLayer if config.normalise_images else ScaledInputLayer
-    layers = [make_layer(config, 784, config.hidden[0], first_kind)]
-    for below, width in pairwise(config.hidden):
-        layers.append(make_layer(config, below, width))
-    if draws_in_first_layer(config):
-        first = PoissonLayer(
-            784, config.hidden[0], config.n_steps, neuron_of(config), noise, config.length
-        )
-        first.linear = layers[0].linear
-        layers[0] = first
-    return layers
+def make_layers(
+    widths: Sequence[int],
+    neuron: LIFParameters | IFParameters | None,
+    n_steps: int,
+    input_rms: float = 2.0,
+    kind: type[ForwardForwardLayer] = ForwardForwardLayer,
+    first_kind: type[ForwardForwardLayer] | None = None,
+) -> list[ForwardForwardLayer]:
+    """Fresh layers between the ``widths``, with weights from torch's global generator.
+
+    The one next to the image may be of another kind.
+    """
+    kinds = [kind if first_kind is None else first_kind, *[kind] * (len(widths) - 2)]
+    return [
+        make_layer(a, b, neuron, n_steps, input_rms, k)
+        for (a, b), k in zip(pairwise(widths), kinds, strict=True)
+    ]
 
 
-def draws_in_first_layer(config: FFConfig) -> bool:
-    """Whether spikes are drawn inside the first layer, and not handed through all of them."""
-    return config.encoding == "poisson" and config.hand_over == "rate"
-
-
-def build_network(config: FFConfig, noise: torch.Generator) -> ForwardForwardNetwork:
-    """Fresh Forward-Forward layers, with weights from torch's global generator."""
-    return ForwardForwardNetwork(make_layers(config, noise), config.hand_over)
+def draw_in_first_layer(
+    layers: list[ForwardForwardLayer], neuron: LIFParameters | IFParameters, noise: torch.Generator
+) -> list[ForwardForwardLayer]:
+    """The same layers, but the first, with its weights, draws Poisson spikes from ``noise``."""
+    linear = layers[0].linear
+    first = PoissonLayer(
+        linear.in_features, linear.out_features, layers[0].n_steps, neuron, noise,
+        layers[0].input_rms,
+    )  # fmt: skip
+    first.linear = linear
+    return [first, *layers[1:]]

@@ -38,7 +38,7 @@ class ForwardForwardLayer(nn.Module):
         fire: The neurons: currents ``[T, N, K]`` to spikes ``[T, N, K]``, each time from rest.
         steady: A faster way to the rate when all steps are alike: current ``[N, K]`` to rate
             ``[N, K]``; without it, or with another ``fire`` or ``n_steps``, ``fire`` is counted.
-        length: Root mean square of the normalised input.
+        input_rms: Root mean square of the normalised input.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class ForwardForwardLayer(nn.Module):
         n_steps: int,
         fire: Callable[[Tensor], Tensor],
         steady: Callable[[Tensor], Tensor] | None = None,
-        length: float = 2.0,
+        input_rms: float = 2.0,
     ) -> None:
         super().__init__()
         in_features = checks.whole_number("in_features", in_features, 1)
@@ -58,7 +58,7 @@ class ForwardForwardLayer(nn.Module):
         self.fire = fire
         self.steady = steady
         self.steady_is_for = fire, self.n_steps
-        self.length = checks.number("length", length, above=0)
+        self.input_rms = checks.number("input_rms", input_rms, above=0)
 
     def current(self, inputs: Tensor) -> Tensor:
         """Input current: ``[N, ...]`` to ``[N, K]``, or a spike train to ``[T, N, K]``."""
@@ -73,12 +73,12 @@ class ForwardForwardLayer(nn.Module):
                 f"inputs must be [N, ...] of {width} numbers each, or [T, N, {width}], "
                 f"got {list(inputs.shape)}"
             )
-        return cast(Tensor, self.linear(normalise_length(inputs, self.length)))
+        return cast(Tensor, self.linear(normalise_length(inputs, self.input_rms)))
 
     def scale_of(self, inputs: Tensor) -> Tensor:
         """By how much ``weigh`` stretches each of ``[N, ...]``, ``[N, 1]``."""
         n_features = inputs[0].numel()
-        return self.length * n_features**0.5 / inputs.flatten(1).norm(dim=1, keepdim=True)
+        return self.input_rms * n_features**0.5 / inputs.flatten(1).norm(dim=1, keepdim=True)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Spikes ``[T, N, K]`` for images or rates ``[N, ...]`` or a spike train ``[T, N, F]``."""
@@ -116,23 +116,23 @@ class ForwardForwardLayer(nn.Module):
 class ForwardForwardNetwork(nn.Module):
     """A stack of layers that never learn from each other.
 
-    Layers that hand on rates are asked for their ``rate``, others are called: a hook on a whole
+    Layers that pass on rates are asked for their ``rate``, others are called: a hook on a whole
     layer hears calls only. One on the network, or on a layer's linear map, hears all of them.
 
     Args:
         layers: From the image upwards.
-        hand_over: What a layer gives the next: its ``"rate"``, shown as a steady
+        pass_on: What a layer gives the next: its ``"rate"``, shown as a steady
             current, or its ``"spikes"``, step by step.
     """
 
-    def __init__(self, layers: Sequence[nn.Module], hand_over: str = "rate") -> None:
+    def __init__(self, layers: Sequence[nn.Module], pass_on: str = "rate") -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self.hand_over = checks.one_of("hand_over", hand_over, ("rate", "spikes"))
+        self.pass_on = checks.one_of("pass_on", pass_on, ("rate", "spikes"))
 
     def step(self, layer: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """The rate of one layer, with its gradient, and what the next layer is given, without."""
-        if self.hand_over == "rate":
+        if self.pass_on == "rate":
             rate = layer.rate(inputs)  # type: ignore[operator]
             return rate, rate.detach()
         spikes = layer(inputs)

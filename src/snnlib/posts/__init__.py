@@ -2,8 +2,7 @@
 
 In the order of reading:
 
-    third           two losses that compare a softmax of rates with 0 and 1
-    fourth          the Forward-Forward network, each of its faults behind a switch
-    fourth_kernels  its rates on a CPU, for testing wide layers
-    fifth           a sigmoid in place of a spike, a gradient from the last step, a loss
+    third   two losses that compare a softmax of rates with 0 and 1
+    fourth  the Forward-Forward network, each of its faults behind a switch
+    fifth   a sigmoid in place of a spike, a gradient from the last step, a loss
 """

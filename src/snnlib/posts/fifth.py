@@ -27,13 +27,13 @@ def soft_step(current: Tensor, v: Tensor, neuron: LIFParameters) -> tuple[Tensor
 
 
 def run_neurons(
-    currents: Tensor, neuron: LIFParameters, *, soft: bool = False
+    currents: Tensor, neuron: LIFParameters, *, sigmoid: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Run neurons over all steps: currents ``[T, N, K]`` to rates and last V, each ``[N, K]``."""
     v = torch.full_like(currents[0], neuron.v_rest)
     total = torch.zeros_like(v)
     for current in currents:
-        if soft:
+        if sigmoid:
             fired, v = soft_step(current, v, neuron)
         else:
             _, fired, v = neuron_step(current, v, neuron, ATan())
@@ -42,7 +42,7 @@ def run_neurons(
 
 
 def last_step_rate(
-    weight: Tensor, images: Tensor, spikes: Tensor, neuron: LIFParameters, *, soft: bool
+    weight: Tensor, images: Tensor, spikes: Tensor, neuron: LIFParameters, *, sigmoid: bool
 ) -> Tensor:
     """Rates of one layer whose gradient follows the post's last-step rule.
 
@@ -51,20 +51,20 @@ def last_step_rate(
         images: Grey values, ``[N, 784]``.
         spikes: The same images encoded, ``[T, N, 784]``.
         neuron: Constants of the layer.
-        soft: Fire the post's sigmoid instead of spikes.
+        sigmoid: Fire the post's sigmoid instead of spikes.
 
     Returns:
         Rates ``[N, K]``.
     """
-    return cast(Tensor, _LastStepRule.apply(weight, images, spikes, neuron, soft))
+    return cast(Tensor, _LastStepRule.apply(weight, images, spikes, neuron, sigmoid))
 
 
 class _LastStepRule(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, weight: Tensor, images: Tensor, spikes: Tensor, neuron: Any, soft: bool
+        ctx: Any, weight: Tensor, images: Tensor, spikes: Tensor, neuron: Any, sigmoid: bool
     ) -> Tensor:
-        rate, v = run_neurons(spikes @ weight.T, neuron, soft=soft)
+        rate, v = run_neurons(spikes @ weight.T, neuron, sigmoid=sigmoid)
         ctx.save_for_backward(images, v)
         return rate
 

@@ -1,10 +1,12 @@
 """The fourth post's Forward-Forward network, with each of its faults behind a switch.
 
-The post trains on one batch of 64 images and reports eight rows. A
-:class:`PostConfig` with all switches on is its code, in batched form; each
-switch turned off mends one fault. Chapter 8 tells what each is worth.
+The post trains on one batch of 64 images and reports eight rows. With all switches
+on, as by default, this is its code in batched form; each switch turned off fixes one
+fault. Chapter 8 tells what each is worth.
 """
 
+from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
@@ -15,14 +17,13 @@ from torch import Tensor, nn
 from snnlib.checks.divergence import DivergenceCheck, check_finite_network
 from snnlib.data import ImageSet
 from snnlib.encoding import poisson_encode
+from snnlib.fast.events import poisson_linear_lif
 from snnlib.fast.known_layers import is_plain_linear
 from snnlib.fast.scan import neuron_scan
 from snnlib.forward_forward.goodness import goodness
 from snnlib.forward_forward.labels import draw_wrong_labels, overlay_labels
-from snnlib.forward_forward.layers import neuron_of
-from snnlib.posts.fourth_kernels import poisson_rates
+from snnlib.neurons import LIFParameters
 from snnlib.readout import firing_rate, predict
-from snnlib.settings.ff_presets import PostConfig
 from snnlib.surrogate import ATan, Sigmoid
 
 Pair = tuple[Tensor, Tensor, Tensor]  # positive inputs, negative inputs, true labels
@@ -41,29 +42,58 @@ def overlay_labels_in_column(images: Tensor, labels: Tensor) -> Tensor:
     return marked
 
 
-def post_loss(g_pos: Tensor, g_neg: Tensor, config: PostConfig) -> Tensor:
+def post_loss(
+    g_pos: Tensor, g_neg: Tensor, kind: str = "log(2+e^z)", theta: float = 0.35, slope: float = 1.0
+) -> Tensor:
     """The post's loss: as written ("linear"), as coded ("log(2+e^z)") or as meant ("softplus")."""
-    z = config.scale * torch.cat([config.theta - g_pos, g_neg - config.theta])
-    if config.loss == "linear":
-        return z.mean() / config.scale
-    if config.loss == "log(2+e^z)":
-        return torch.log1p(1 + z.exp()).mean() / config.scale
-    return F.softplus(z).mean() / config.scale
+    z = slope * torch.cat([theta - g_pos, g_neg - theta])
+    if kind == "linear":
+        return z.mean() / slope
+    if kind == "log(2+e^z)":
+        return torch.log1p(1 + z.exp()).mean() / slope
+    return F.softplus(z).mean() / slope
 
 
 class PostNetwork(nn.Module):
-    """The post's layers: Poisson encoder, linear map without bias, LIF, T steps each."""
+    """The post's layers: Poisson encoder, linear map without bias, LIF, T steps each.
 
-    def __init__(self, config: PostConfig) -> None:
+    Args:
+        widths: From the 784 pixels to the output neurons.
+        n_steps: Time steps T.
+        neuron: The neurons of all layers.
+        surrogate: ``"atan"`` or ``"sigmoid"``.
+        goodness: ``"mean_square"`` or ``"mean"`` of the rates.
+        prediction: By the ``"goodness"`` of all layers, or the output neurons' ``"rate"``.
+        shared_state: Positive and negative images take turns on one membrane.
+        label_in_column: The label is written down the left edge instead of along the top.
+        pixel_norm: Each pixel is divided by its own length, spike frames by theirs.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (784, 500, 10),
+        *,
+        n_steps: int = 100,
+        neuron: LIFParameters = LIFParameters(v_threshold=0.45),
+        surrogate: str = "atan",
+        goodness: str = "mean_square",
+        prediction: str = "goodness",
+        shared_state: bool = True,
+        label_in_column: bool = True,
+        pixel_norm: bool = True,
+    ) -> None:
         super().__init__()
-        self.config = config
-        pairs = pairwise(config.widths)
+        self.n_steps, self.neuron, self.surrogate = n_steps, neuron, surrogate
+        self.goodness, self.prediction = goodness, prediction
+        self.shared_state, self.pixel_norm = shared_state, pixel_norm
+        self.overlay = overlay_labels_in_column if label_in_column else overlay_labels
+        pairs = pairwise(widths)
         self.layers = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairs)
 
     def currents(self, number: int, rates: Tensor, generator: torch.Generator) -> Tensor:
         """Encode rates ``[N, F]`` anew as spikes, normalise, and weigh: ``[T, N, K]``."""
-        spikes = poisson_encode(rates, self.config.n_steps, generator=generator)
-        if not self.config.pixel_norm:
+        spikes = poisson_encode(rates, self.n_steps, generator=generator)
+        if not self.pixel_norm:
             length = 2.0 * rates.shape[1] ** 0.5
             spikes = spikes * (length / rates.norm(dim=1, keepdim=True).clamp_min(1e-6))
         elif number == 0:
@@ -73,8 +103,8 @@ class PostNetwork(nn.Module):
         return cast(Tensor, self.layers[number](spikes))
 
     def fire(self, currents: Tensor) -> Tensor:
-        slope = ATan() if self.config.surrogate == "atan" else Sigmoid()
-        return neuron_scan(currents, neuron_of(self.config), slope)
+        slope = ATan() if self.surrogate == "atan" else Sigmoid()
+        return neuron_scan(currents, self.neuron, slope)
 
     def pair_of_rates(
         self, number: int, positive: Tensor, negative: Tensor, generator: torch.Generator
@@ -82,7 +112,7 @@ class PostNetwork(nn.Module):
         """Rates of one layer for positive and negative inputs, ``[N, K]`` each."""
         good = self.currents(number, positive, generator)
         bad = self.currents(number, negative, generator)
-        if self.config.shared_state:
+        if self.shared_state:
             # Taking turns on one membrane is one run of 2 T steps: +, -, +, -, ...
             turns = self.fire(torch.stack([good, bad], dim=1).flatten(0, 1))
             return firing_rate(turns[0::2]), firing_rate(turns[1::2])
@@ -109,30 +139,20 @@ class PostNetwork(nn.Module):
         rates = [images.flatten(1)]
         for number in range(len(self.layers)):
             layer = self.layers[number]
-            plain = is_plain_linear(layer) and layer.bias is None
-            if images.is_cpu and plain and layer.weight.dtype == torch.float32:
-                rates.append(self._rates_on_cpu(number, rates[-1], generator))
-            else:
-                rates.append(firing_rate(self.fire(self.currents(number, rates[-1], generator))))
+            plain = is_plain_linear(layer) and layer.bias is None and images.is_cpu
+            if plain and number == 0 and self.pixel_norm and layer.weight.dtype == torch.float32:
+                rates.append(self._first_rates_on_cpu(rates[0], generator))
+                continue
+            parts = rates[-1].split(PORTION)
+            found = [firing_rate(self.fire(self.currents(number, p, generator))) for p in parts]
+            rates.append(torch.cat(found))
         return rates[1:]
 
-    def _rates_on_cpu(self, number: int, rates: Tensor, generator: torch.Generator) -> Tensor:
-        """What ``currents`` and ``fire`` give, without ever holding ``[T, N, F]``."""
-        config = self.config
-        scale = None
-        if not config.pixel_norm:
-            scale = 2.0 * rates.shape[1] ** 0.5 / rates.norm(dim=1).clamp_min(1e-6)
-        elif number == 0:
-            scale = torch.full((len(rates),), 1 / (1 + 1e-4))
-        return poisson_rates(
-            rates,
-            cast(Tensor, self.layers[number].weight),
-            config.n_steps,
-            config.tau,
-            config.v_threshold,
-            scale=scale,
-            seed=int(torch.randint(2**31, (), generator=generator)),
-        )
+    def _first_rates_on_cpu(self, rates: Tensor, generator: torch.Generator) -> Tensor:
+        """What ``currents`` and ``fire`` give for spikes of one size, by the event engine."""
+        weight = cast(Tensor, self.layers[0].weight) / (1 + 1e-4)
+        seed = int(torch.randint(2**31, (), generator=generator))
+        return poisson_linear_lif(rates, weight, self.n_steps, self.neuron, seed=seed)
 
 
 class PostTraining:
@@ -143,30 +163,42 @@ class PostTraining:
     are drawn anew and lower layers answer each batch with their finished weights.
     """
 
-    def __init__(self, config: PostConfig, training: ImageSet) -> None:
-        self.config, self.training = config, training
-        self.generator = torch.Generator(device=config.device).manual_seed(config.seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            self.network = PostNetwork(config).to(config.device)
+    def __init__(
+        self,
+        network: PostNetwork,
+        training: ImageSet,
+        generator: torch.Generator,
+        *,
+        loss: str = "log(2+e^z)",
+        theta: float = 0.35,
+        slope: float = 1.0,
+        output_mse: bool = False,
+        n_updates: int = 100,
+        batch_size: int = 64,
+        lr: float = 1e-3,
+    ) -> None:
+        self.network, self.training, self.generator = network, training, generator
+        self.loss = partial(post_loss, kind=loss, theta=theta, slope=slope)
+        self.output_mse, self.n_updates = output_mse, n_updates
+        self.batch_size, self.lr = batch_size, lr
         self.n_done = 0  # layers
         self.order = torch.empty(0, dtype=torch.int64)  # of the pass through the images
         self.position = 0  # in it
         self.pair: Pair | None = None  # the one batch there is, as the layer below hands it on
-        if len(training) <= config.batch_size:
+        if len(training) <= batch_size:
             self.pair = self._next_pair()
 
     def _next_pair(self) -> Pair:
         """Positive inputs, negative inputs and true labels of the next batch, without end."""
-        config, labels = self.config, self.training.labels
+        labels = self.training.labels
         if self.position >= len(self.order):
             n = len(labels)
             self.order = torch.randperm(n, generator=self.generator, device=labels.device)
             self.position = 0
-        chosen = self.order[self.position : self.position + config.batch_size]
-        self.position += config.batch_size
+        chosen = self.order[self.position : self.position + self.batch_size]
+        self.position += self.batch_size
         pictures, true = self.training.images[chosen], labels[chosen]
-        overlay = overlay_labels_in_column if config.label_in_column else overlay_labels
+        overlay = self.network.overlay
         wrong = draw_wrong_labels(true, self.generator)
         return overlay(pictures, true).flatten(1), overlay(pictures, wrong).flatten(1), true
 
@@ -177,15 +209,15 @@ class PostTraining:
             FloatingPointError: A gradient or a weight is not finite.
         """
         number, network = self.n_done, self.network
-        optimizer = torch.optim.Adam(network.layers[number].parameters(), lr=self.config.lr)
+        optimizer = torch.optim.Adam(network.layers[number].parameters(), lr=self.lr)
         losses = []
         check = DivergenceCheck(network, optimizer, f"layer {number + 1}")
-        for _ in range(self.config.n_updates):
+        for _ in range(self.n_updates):
             positive, negative, labels = self.pair or self._next_pair()
             if self.pair is None:
                 positive, negative = network.up_to(number, positive, negative, self.generator)
             rates = network.pair_of_rates(number, positive, negative, self.generator)
-            loss = _layer_loss(rates, labels, number, self.config)
+            loss = self._layer_loss(number, rates, labels)
             optimizer.zero_grad()
             loss.backward()
             check.gradients(positive, loss)
@@ -197,6 +229,12 @@ class PostTraining:
             self.pair = rates[0].detach(), rates[1].detach(), labels
         self.n_done += 1
         return cast(list[float], torch.stack(losses).tolist())
+
+    def _layer_loss(self, number: int, rates: tuple[Tensor, Tensor], labels: Tensor) -> Tensor:
+        network = self.network
+        if self.output_mse and number == len(network.layers) - 1:
+            return F.mse_loss(rates[0], F.one_hot(labels, rates[0].shape[1]).to(rates[0]))
+        return self.loss(*(goodness(rate, network.goodness) for rate in rates))
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values from which :meth:`load` goes on bit for bit."""
@@ -220,33 +258,14 @@ class PostTraining:
             self.pair = cast(Pair, tuple(part.to(device) for part in state["pair"]))
 
 
-def train_post(config: PostConfig, training: ImageSet) -> PostNetwork:
-    """Train layer after layer, as the post does, and hand back the network."""
-    run = PostTraining(config, training)
-    for _ in run.network.layers:
-        run.learn_layer()
-    return run.network
-
-
-def _layer_loss(
-    rates: tuple[Tensor, Tensor], labels: Tensor, number: int, config: PostConfig
-) -> Tensor:
-    if config.output_mse and number == len(config.widths) - 2:
-        return F.mse_loss(rates[0], F.one_hot(labels, config.widths[-1]).to(rates[0]))
-    g_pos, g_neg = (goodness(rate, config.goodness) for rate in rates)
-    return post_loss(g_pos, g_neg, config)
-
-
 @torch.no_grad()
 def predict_post(network: PostNetwork, images: Tensor, generator: torch.Generator) -> Tensor:
     """Predict by goodness or by the busiest output neuron, over ten labels: ``[N]``."""
-    config = network.config
-    overlay = overlay_labels_in_column if config.label_in_column else overlay_labels
     labels = torch.arange(10, device=images.device).repeat_interleave(len(images))
-    rates = network.rates(overlay(images.repeat(10, 1, 1, 1), labels), generator)
-    if config.prediction == "rate":
+    rates = network.rates(network.overlay(images.repeat(10, 1, 1, 1), labels), generator)
+    if network.prediction == "rate":
         return predict(rates[-1].view(10, len(images), -1).sum(dim=0))
-    judged = torch.stack([goodness(rate, config.goodness) for rate in rates]).sum(dim=0)
+    judged = torch.stack([goodness(rate, network.goodness) for rate in rates]).sum(dim=0)
     return predict(judged.view(10, len(images)).T)
 
 

@@ -25,6 +25,30 @@ RANGES: dict[str, dict[str, Any]] = {
 }
 
 
+# Settings, and words for them, that were called otherwise when older lines were written.
+RENAMED_SETTINGS = {
+    "length": "input_rms",
+    "scale": "loss_slope",
+    "gain": "goodness_gain",
+    "together": "layers_at_once",
+    "hand_over": "pass_on",
+    "cell": "activation",
+}
+RENAMED_VALUES: dict[tuple[str, object], str] = {
+    ("reset", "hard"): "zero",
+    ("reset", "soft"): "subtract",
+    ("spike", "soft"): "sigmoid",
+    ("readout", "potential"): "membrane",
+}
+
+
+def renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a stored run under the names of today."""
+    named = {RENAMED_SETTINGS.get(name, name): value for name, value in settings.items()}
+    texts = {name: value for name, value in named.items() if isinstance(value, str)}
+    return named | {n: RENAMED_VALUES.get((n, text), text) for n, text in texts.items()}
+
+
 @dataclass(frozen=True)
 class Result:
     """Hits among ``n_images`` after an epoch, with the 95 % interval of their share.
@@ -143,6 +167,8 @@ class RunRecord:
         if odd := sorted(set(stored) ^ known):
             raise ValueError(f"fields missing from or unknown to a record: {', '.join(odd)}")
         values = dict(stored)
+        if isinstance(values["settings"], Mapping):
+            values["settings"] = renamed(values["settings"])
         for name in ("last", "best_on_test", "validation_selected"):
             if isinstance(values[name], Mapping):
                 values[name] = Result(**values[name])

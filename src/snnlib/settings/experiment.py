@@ -18,22 +18,22 @@ NEEDS: tuple[Need, ...] = (
     ("engine", "fused", "conv_steps", ("all",)),
     # The posts' faults, kept to be measured.
     ("rule", "last_step", "network", ("fc",)),
-    ("rule", "last_step", "reset", ("hard",)),
+    ("rule", "last_step", "reset", ("zero",)),
     ("rule", "last_step", "engine", ("auto", "torch")),
-    ("spike", "soft", "network", ("fc",)),
-    ("spike", "soft", "reset", ("hard",)),
-    ("spike", "soft", "engine", ("auto", "torch")),
-    ("spike", "soft", "anytime_steps", (None,)),  # spikes are counted, and here are none
+    ("spike", "sigmoid", "network", ("fc",)),
+    ("spike", "sigmoid", "reset", ("zero",)),
+    ("spike", "sigmoid", "engine", ("auto", "torch")),
+    ("spike", "sigmoid", "anytime_steps", (None,)),  # spikes are counted, and here are none
     ("conv_steps", "one", "network", _CONVOLUTIONAL),
     ("conv_steps", "one", "encoding", ("constant",)),
     ("conv_steps", "one", "anytime_steps", (None,)),
     ("network", "csnn", "tau", (2.0,)),  # its neurons do not leak
     ("normalise", True, "encoding", ("constant",)),  # grey values leave [0, 1]
-    ("readout", "potential", "network", ("csnn",)),
-    ("readout", "potential", "loss", ("logit_cross_entropy",)),
-    ("readout", "potential", "anytime_steps", (None,)),
+    ("readout", "membrane", "network", ("csnn",)),
+    ("readout", "membrane", "loss", ("logit_cross_entropy",)),
+    ("readout", "membrane", "anytime_steps", (None,)),
     # An ordinary network knows no time, no spikes and none of the faults.
-    ("neuron", "relu", "reset", ("hard",)),
+    ("neuron", "relu", "reset", ("zero",)),
     ("neuron", "relu", "readout", ("rate",)),
     ("neuron", "relu", "encoding", ("constant",)),
     ("neuron", "relu", "n_steps", (1,)),
@@ -66,8 +66,8 @@ class ExperimentConfig:
     Network:
         ``neuron="relu"`` makes it the ordinary network of the same shape: one step,
         rectifiers, logits at the end; ``loss="logit_cross_entropy"`` goes with it.
-        ``reset="soft"`` takes the threshold off at a spike instead of setting the
-        potential to 0. ``readout="potential"`` lets the last neurons of the CSNN add
+        ``reset="subtract"`` takes the threshold off at a spike instead of setting the
+        potential to 0. ``readout="membrane"`` lets the last neurons of the CSNN add
         up without ever firing; their potential after T steps, divided by T, is the
         logit.
         ``anytime_steps`` reads the finished network after each of so many steps and
@@ -82,7 +82,7 @@ class ExperimentConfig:
     Faults of the posts, off by default:
         ``conv_steps="one"`` runs the convolutions for one step only.
         ``loss="log_softmax_mse"`` and ``"softmax_mse"`` compare (log-)softmax
-        with the one-hot target. ``spike="soft"`` puts a sigmoid where the spike
+        with the one-hot target. ``spike="sigmoid"`` puts a sigmoid where the spike
         should be. ``rule="last_step"`` takes the gradient from the last step alone.
 
     Raises:
@@ -151,11 +151,11 @@ class ExperimentConfig:
     zoom: float = setting(0.0, least=0, below=1)
     normalise: bool = False
     neuron: str = setting("spiking", choices=("spiking", "relu"))
-    reset: str = setting("hard", choices=("hard", "soft"))
-    readout: str = setting("rate", choices=("rate", "potential"))
+    reset: str = setting("zero", choices=("zero", "subtract"))
+    readout: str = setting("rate", choices=("rate", "membrane"))
     anytime_steps: int | None = setting(None, least=1, at_most=MANY)
     conv_steps: str = setting("all", choices=("all", "one"))
-    spike: str = setting("step", choices=("step", "soft"))
+    spike: str = setting("step", choices=("step", "sigmoid"))
     rule: str = setting("bptt", choices=("bptt", "last_step"))
     limit: int | None = setting(
         None, least=12, most=60_000, flags=("--limit",), help="use only so many training images"
@@ -187,11 +187,11 @@ class ExperimentConfig:
             raise ValueError(
                 f"epochs must be at least 2 with early_steps={self.early_steps}, got {self.epochs}"
             )
-        answers_in_logits = self.neuron == "relu" or self.readout == "potential"
+        answers_in_logits = self.neuron == "relu" or self.readout == "membrane"
         if self.loss == "logit_cross_entropy" and not answers_in_logits:
             raise ValueError(
                 "loss='logit_cross_entropy' needs logits, and so neuron='relu' or "
-                "readout='potential'"
+                "readout='membrane'"
             )
 
     @property

@@ -34,18 +34,18 @@ class FFConfig:
     n_steps: int = setting(8, least=1, at_most=MANY)
     tau: float = setting(2.0, above=1)
     v_threshold: float = setting(1.0, above=0)
-    reset: str = setting("hard", choices=("hard", "soft"))
-    length: float = setting(2.0, above=0)
+    reset: str = setting("zero", choices=("zero", "subtract"))
+    input_rms: float = setting(2.0, above=0)
     theta: float | None = None  # None: positive against negative, without a threshold
-    scale: float = setting(6.0, above=0)
+    loss_slope: float = setting(6.0, above=0)
     goodness: str = setting("mean_square", choices=("mean_square", "mean"))
-    gain: float = setting(20.0, above=0)
+    goodness_gain: float = setting(20.0, above=0)
     # One wrong label, "likely" to the first layer or at "random"; or "every" one at once.
     negatives: str = setting("likely", choices=("likely", "random", "every"))
-    together: bool = True  # all layers at once, or one after another
-    hand_over: str = setting("rate", choices=("rate", "spikes"))
+    layers_at_once: bool = True  # all layers at once, or one after another
+    pass_on: str = setting("rate", choices=("rate", "spikes"))
     encoding: str = setting("constant", choices=("constant", "poisson"))
-    normalise_images: bool = True  # each brought to ``length``, or all stretched by one factor
+    normalise_images: bool = True  # each brought to ``input_rms``, or all stretched by one factor
     shift_pixels: int = setting(2, least=0, most=27)
     rotate_degrees: float = setting(0.0, least=0, most=180)
     zoom: float = setting(0.0, least=0, below=1)
@@ -57,7 +57,7 @@ class FFConfig:
     rule: str = setting(
         "goodness", choices=("goodness", "two-pass", "neutral-head", "class-wise", "bptt")
     )
-    cell: str = setting("lif", choices=("lif", "relu"))
+    activation: str = setting("lif", choices=("lif", "relu"))
     # For the rule "class-wise", whose ``hidden`` layers are convolutions; there may be none:
     kernel: int = 5  # width of a convolution
     dense: tuple[int, ...] = setting(
@@ -120,7 +120,7 @@ class FFConfig:
     @property
     def n_epochs(self) -> int:
         """Epochs in all; one layer after another, each has its own."""
-        alone = 1 if self.together else len(self.hidden) + len(self.dense)
+        alone = 1 if self.layers_at_once else len(self.hidden) + len(self.dense)
         return self.epochs * alone
 
 
@@ -134,18 +134,18 @@ _CONVOLUTIONS = ("kernel", "dense", "receptive_field")
 # What must be so where another setting has this value, or the record would tell an untruth.
 NEEDS: tuple[Need, ...] = (
     *_unread("goodness", *_CONVOLUTIONS),
-    *_unread("two-pass", *_CONVOLUTIONS, "hand_over"),
-    *_unread("neutral-head", *_CONVOLUTIONS, "hand_over"),
+    *_unread("two-pass", *_CONVOLUTIONS, "pass_on"),
+    *_unread("neutral-head", *_CONVOLUTIONS, "pass_on"),
     *_unread("bptt", *_CONVOLUTIONS, "encoding", "goodness", "theta"),
-    *_unread("class-wise", "encoding", "cell", "hand_over", "theta", "scale", "length"),
+    *_unread("class-wise", "encoding", "activation", "pass_on", "theta", "loss_slope", "input_rms"),
     *_unread("class-wise", "negatives"),
-    ("reset", "soft", "cell", ("lif",)),
-    ("encoding", "poisson", "cell", ("lif",)),
+    ("reset", "subtract", "activation", ("lif",)),
+    ("encoding", "poisson", "activation", ("lif",)),
     ("normalise_images", False, "rule", ("goodness",)),
     ("normalise_images", False, "encoding", ("constant",)),
     ("negatives", "every", "rule", ("goodness",)),
     ("negatives", "every", "theta", (None,)),
-    ("together", False, "rule", ("goodness", "class-wise")),  # of layers without a head
+    ("layers_at_once", False, "rule", ("goodness", "class-wise")),  # of layers without a head
 )
 
 
@@ -171,7 +171,7 @@ class PostConfig:
     shared_state: bool = True  # positive and negative images take turns on one membrane
     label_in_column: bool = True  # label written down the left edge instead of along the top
     pixel_norm: bool = True  # each pixel divided by its own length, spike frames by theirs
-    scale: float = setting(1.0, above=0)
+    loss_slope: float = setting(1.0, above=0)
     n_training: int = setting(64, least=1)
     n_updates: int = setting(100, least=1)
     batch_size: int = setting(64, least=1)

@@ -30,7 +30,7 @@ MENDS: dict[str, dict[str, Any]] = {
     "softplus": {"loss": "softplus"},
     "label": {"label_in_column": False},
     "norm": {"pixel_norm": False},
-    "scale": {"scale": 20.0},
+    "scale": {"loss_slope": 20.0},
     "updates": {"n_updates": 500},
     "images": {"n_updates": 500, "n_training": 60_000},
 }
@@ -68,7 +68,7 @@ def _variant(claim: str, name: str, question: str, **settings: Any) -> FFConfig:
 
 
 # Each class owns neurons of every layer, and no label is in the picture.
-_CLASS: dict[str, Any] = dict(rule="class-wise", gain=40.0, batch_size=100, lr=5e-3)
+_CLASS: dict[str, Any] = dict(rule="class-wise", goodness_gain=40.0, batch_size=100, lr=5e-3)
 _CONV: dict[str, Any] = dict(hidden=(20, 80), dense=(500,), n_steps=4, **_CLASS)
 GOOD_PRESETS: dict[str, FFConfig] = {
     c.name: c
@@ -79,7 +79,7 @@ GOOD_PRESETS: dict[str, FFConfig] = {
             name="ff-long-500",
             question="Three times the epochs and a softer loss: does 784-500-500 reach 98 %?",
             epochs=100,
-            scale=3.0,
+            loss_slope=3.0,
         ),
         replace(
             _GOOD,
@@ -87,7 +87,7 @@ GOOD_PRESETS: dict[str, FFConfig] = {
             question="The softer loss, 100 epochs and twice the neurons: does it reach 99 %?",
             hidden=(1000, 1000),
             epochs=100,
-            scale=3.0,
+            loss_slope=3.0,
         ),
         replace(
             _GOOD,
@@ -95,7 +95,7 @@ GOOD_PRESETS: dict[str, FFConfig] = {
             question="ff-long-500 on Poisson spikes, as many steps: do the dice still help?",
             encoding="poisson",
             epochs=100,
-            scale=3.0,
+            loss_slope=3.0,
         ),
         _variant(
             "ff-every",
@@ -111,7 +111,7 @@ GOOD_PRESETS: dict[str, FFConfig] = {
             "Twice the neurons, 60 epochs, turned and stretched, soft reset: does it reach 99 %?",
             hidden=(),
             dense=(1000, 1000),
-            reset="soft",
+            reset="subtract",
             epochs=60,
             **_CLASS,
             **_MOVES,
@@ -123,7 +123,7 @@ GOOD_PRESETS: dict[str, FFConfig] = {
             hidden=(),
             dense=(1960, 1000),
             receptive_field=12,
-            reset="soft",
+            reset="subtract",
             epochs=60,
             **_CLASS,
             **_MOVES,
@@ -132,7 +132,7 @@ GOOD_PRESETS: dict[str, FFConfig] = {
             "ff-conv",
             "ff-conv-moves",
             "A soft reset, eight steps, images also turned and stretched: does it reach 99.4 %?",
-            **{**_CONV, **_MOVES, "n_steps": 8, "reset": "soft"},
+            **{**_CONV, **_MOVES, "n_steps": 8, "reset": "subtract"},
         ),
     ]
 }
@@ -140,7 +140,9 @@ GOOD_PRESETS: dict[str, FFConfig] = {
 
 # Hinton (2022): rectifiers, mean of squares against a threshold, no time. The input is
 # longer than for spikes: a rectifier has no threshold of its own to come over.
-_RELU: dict[str, Any] = dict(cell="relu", n_steps=1, length=4.0, theta=2.0, scale=1.0, gain=1.0)
+_RELU: dict[str, Any] = dict(
+    activation="relu", n_steps=1, input_rms=4.0, theta=2.0, loss_slope=1.0, goodness_gain=1.0
+)
 COMPARED_PRESETS: dict[str, FFConfig] = {
     c.name: c
     for c in [
@@ -232,11 +234,11 @@ _TRIED: dict[str, tuple[str, dict[str, Any]]] = {
     "base": ("The recipe itself in 8 epochs: what must an idea beat?", {}),
     "mean": ("Goodness from rates instead of squared rates?", {"goodness": "mean"}),
     "threshold": ("Each image against a threshold (Hinton 2022)?", {"theta": 2.0}),
-    "soft": ("A loss that bends half as sharply?", {"scale": 3.0}),
+    "soft": ("A loss that bends half as sharply?", {"loss_slope": 3.0}),
     "random": ("Wrong labels at random?", {"negatives": "random"}),
     "every": ("Every wrong label at once?", {"negatives": "every"}),
-    "layerwise": ("One layer after the other, 8 epochs each?", {"together": False}),
-    "spikes": ("Spikes handed up step by step instead of rates?", {"hand_over": "spikes"}),
+    "layerwise": ("One layer after the other, 8 epochs each?", {"layers_at_once": False}),
+    "spikes": ("Spikes handed up step by step instead of rates?", {"pass_on": "spikes"}),
     "T4": ("Half the time steps?", {"n_steps": 4}),
     "T16": ("Twice the time steps?", {"n_steps": 16}),
     "T50": ("Six times the time steps?", {"n_steps": 50}),

@@ -56,12 +56,12 @@ _FIFTH = _FC.but(
     momentum=0.0,
     loss="sum_of_squares",
     weight_std=1.0,
-    spike="soft",
+    spike="sigmoid",
     rule="last_step",
 )
 _SOFT: dict[str, Any] = {  # what is over the threshold stays, and potentials are the answer
-    "reset": "soft",
-    "readout": "potential",
+    "reset": "subtract",
+    "readout": "membrane",
     "loss": "logit_cross_entropy",
 }
 _QUICK: dict[str, Any] = {"limit": 10_000, "test_limit": 2_000, "epochs": 2}
@@ -188,7 +188,7 @@ def _convolutional() -> list[ExperimentConfig]:
             "small-conv-soft",
             "And with a soft reset, all else the same?",
             normalise=False,
-            reset="soft",
+            reset="subtract",
             **{**_RECIPE, "epochs": 20},
         ),
         _SMALL,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from snnlib.data import ImageSet
-from snnlib.experiments.own_images import fitting
+from snnlib.experiments.images import checked_images
 from snnlib.experiments.run import run_experiment
 from snnlib.settings.ff_presets import FF_PRESETS
 from snnlib.settings.presets import PRESETS
@@ -106,8 +106,11 @@ def test_a_limit_holds_for_own_pictures_too_and_keeps_the_classes_equal():
         test_images=own(images(), labels),
     )
     assert (record.n_training, record.n_test) == (20, 10)
-    assert fitting("x", own(images(), labels), limit=20).labels.bincount().tolist() == [10, 10]
-    assert len(fitting("x", GOOD, limit=1000)) == 70
+    assert checked_images("x", own(images(), labels), limit=20).labels.bincount().tolist() == [
+        10,
+        10,
+    ]
+    assert len(checked_images("x", GOOD, limit=1000)) == 70
 
 
 @pytest.mark.parametrize("name", ["csnn", "forward-forward", "a row of the fourth post"])

@@ -1,20 +1,37 @@
-"""Images that a caller brings to a run, refused before anything is computed if they do not fit."""
+"""Images of a run: those that a caller brings, refused if they do not fit, and how they move."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from snnlib.augment import shift_images, warp_images
 from snnlib.checks import label_tensor, refuse
 from snnlib.data import ImageSet, balanced_indices
 
 N_CLASSES = 10
+Move = Callable[[Tensor, torch.Generator], Tensor]
 
 
-def told(**sets: ImageSet | None) -> dict[str, list[Any] | None]:
+def mover(config: Any) -> Move:
+    """How training images ``[N, 1, 28, 28]`` are shifted, rotated and zoomed, at random."""
+    shift, degrees, zoom = config.shift_pixels, config.rotate_degrees, config.zoom
+
+    def move(images: Tensor, generator: torch.Generator) -> Tensor:
+        images = shift_images(images, shift, generator=generator)
+        return warp_images(images, degrees, zoom, generator=generator)
+
+    return move
+
+
+def describe_sets(**sets: ImageSet | None) -> dict[str, list[Any] | None]:
     """Number and source of the images of a run, which its checkpoint keeps."""
     return {name: None if s is None else [len(s), s.source] for name, s in sets.items()}
 
 
-def fitting(
+def checked_images(
     name: str, given: ImageSet | None, *, least: int = 1, limit: int | None = None
 ) -> ImageSet | None:
     """The images that a run was given; None stays None.
