@@ -28,6 +28,7 @@ from snnlib.surrogate import ATan, Sigmoid
 
 Pair = tuple[Tensor, Tensor, Tensor]  # positive inputs, negative inputs, true labels
 PORTION = 250  # images that are answered at a time
+DENSE_PORTION = 50  # inputs whose spikes are held at once: so many fit into a cache
 
 
 def overlay_labels_in_column(images: Tensor, labels: Tensor) -> Tensor:
@@ -143,7 +144,7 @@ class PostNetwork(nn.Module):
             if plain and number == 0 and self.pixel_norm and layer.weight.dtype == torch.float32:
                 rates.append(self._first_rates_on_cpu(rates[0], generator))
                 continue
-            parts = rates[-1].split(PORTION)
+            parts = rates[-1].split(DENSE_PORTION)
             found = [firing_rate(self.fire(self.currents(number, p, generator))) for p in parts]
             rates.append(torch.cat(found))
         return rates[1:]
