@@ -17,10 +17,11 @@ from snnlib.experiments.bptt_run import prepare_run
 from snnlib.experiments.distributed import Group
 from snnlib.forward_forward import training as ff_training
 from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork, train_layers
+from snnlib.metrics import History
 from snnlib.networks import FullyConnectedSNN
 from snnlib.posts.fourth import PostNetwork, count_correct_post, train_post
 from snnlib.readout import rate_mse
-from snnlib.records.ledger import load_checkpoint
+from snnlib.records.checkpoints import load_checkpoint
 from snnlib.settings.ff_presets import FF_PRESETS
 from snnlib.settings.presets import PRESETS
 
@@ -228,7 +229,7 @@ def test_forward_forward_networks_that_are_no_numbers_are_not_judged():
 
 def test_an_evaluation_without_a_finite_loss_is_no_epoch():
     network, optimizer = toy(weight=1e30)
-    history = training.History()
+    history = History()
     test = [(torch.full((1, 2), 1e30), torch.tensor([0]))]
     with pytest.raises(FloatingPointError, match="the test loss of epoch 1 is inf"):
         training.fit(

@@ -11,7 +11,7 @@ from snnlib.experiments import ff_stored
 from snnlib.experiments.run import run_experiment
 from snnlib.experiments.stored_weights import keep_weights, load_stored, measure, predict_stored
 from snnlib.records.ledger import append_record
-from snnlib.settings.ff_presets import FFConfig, PostConfig
+from snnlib.settings.ff_experiment import FFConfig, PostConfig
 from snnlib.settings.presets import PRESETS
 
 TRAINING, TEST = toy_images(300, 1), toy_images(260, 0)

@@ -25,14 +25,8 @@ from snnlib.neurons import LIFParameters, simulate
 from snnlib.readout import firing_rate
 from snnlib.records.reproduction import find_preset
 from snnlib.settings.claims import CLAIMS
-from snnlib.settings.ff_presets import (
-    COMPARED_PRESETS,
-    GOOD_PRESETS,
-    RETIRED,
-    TRIED_PRESETS,
-    FFConfig,
-    PostConfig,
-)
+from snnlib.settings.ff_experiment import FFConfig, PostConfig
+from snnlib.settings.ff_presets import COMPARED_PRESETS, GOOD_PRESETS, RETIRED, TRIED_PRESETS
 
 
 def gradients_of_one_batch(config: FFConfig) -> dict[str, float]:

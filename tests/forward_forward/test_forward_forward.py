@@ -32,7 +32,7 @@ from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNe
 from snnlib.memory import counting_remembered
 from snnlib.neurons import LIFParameters
 from snnlib.posts.fourth import PostNetwork, overlay_labels_in_column, post_loss
-from snnlib.settings.ff_presets import PostConfig
+from snnlib.settings.ff_experiment import PostConfig
 
 
 def random_images(n: int, seed: int = 1) -> torch.Tensor:

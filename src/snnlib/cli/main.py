@@ -32,11 +32,9 @@ from snnlib.cli.files import (
     weights_of,
 )
 from snnlib.cli.flags import make_parser, name_places, with_flags
-from snnlib.cli.stopping import INTERRUPTED, TERMINATED, Terminated, exit_code, sigterm_as_ctrl_c
+from snnlib.cli.stopping import exit_code, sigterm_as_ctrl_c
 from snnlib.settings.claims import CLAIMS
 from snnlib.settings.ff_presets import RETIRED
-
-__all__ = ["INTERRUPTED", "TERMINATED", "Terminated", "main"]
 
 _python_format = warnings.formatwarning
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from snnlib.data import ImageSet
 from snnlib.forward_forward.rules import RULES
 from snnlib.posts.fourth import PORTION, PostNetwork, predict_post
-from snnlib.records.ledger import RunRecord
-from snnlib.settings.ff_presets import FFConfig, PostConfig
+from snnlib.records.record import RunRecord
+from snnlib.settings.ff_experiment import FFConfig, PostConfig
 
 
 def settings_of(record: RunRecord) -> FFConfig | PostConfig:

@@ -26,9 +26,10 @@ from snnlib.experiments.own_images import fitting
 from snnlib.metrics import EpochMetrics
 from snnlib.readout import evaluation_mode, predict
 from snnlib.records.checkpoints import WEIGHTS, load_weights, save_weights
-from snnlib.records.ledger import RunRecord, read_ledger
+from snnlib.records.ledger import read_ledger
+from snnlib.records.record import RunRecord
 from snnlib.records.reproduction import find
-from snnlib.settings.presets import ExperimentConfig
+from snnlib.settings.experiment import ExperimentConfig
 from snnlib.training import Respond, evaluate
 
 MAX_BYTES = 8_000_000  # of one file; the CSNN with 64 channels takes 6.6 million

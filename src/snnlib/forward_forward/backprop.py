@@ -15,7 +15,7 @@ from snnlib.forward_forward.network import ForwardForwardNetwork
 from snnlib.forward_forward.pairs import Rule, TrainingBatch
 from snnlib.forward_forward.sharing import everybodys, ours
 from snnlib.readout import firing_rate, predict, rate_cross_entropy
-from snnlib.settings.ff_presets import FFConfig
+from snnlib.settings.ff_experiment import FFConfig
 
 
 class BackpropNetwork(ForwardForwardNetwork):

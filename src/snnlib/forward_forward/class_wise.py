@@ -23,8 +23,7 @@ from snnlib.forward_forward.layers import neuron_of
 from snnlib.forward_forward.network import ForwardForwardNetwork, learn_from
 from snnlib.forward_forward.pairs import Rule, TrainingBatch, answers_from_layer
 from snnlib.forward_forward.sharing import everybodys, ours
-from snnlib.settings.ff_experiment import grid_shape
-from snnlib.settings.ff_presets import FFConfig
+from snnlib.settings.ff_experiment import FFConfig, grid_shape
 
 
 class ClassLayer(nn.Module):

@@ -18,7 +18,7 @@ from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNe
 from snnlib.forward_forward.pairs import Rule, TrainingBatch, learn_pairs
 from snnlib.forward_forward.sharing import everybodys, ours
 from snnlib.readout import predict, rate_mse
-from snnlib.settings.ff_presets import FFConfig
+from snnlib.settings.ff_experiment import FFConfig
 
 
 class NetworkWithReadout(nn.Module):

@@ -19,7 +19,7 @@ from snnlib.fast.steady import steady_rate
 from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork
 from snnlib.neurons import LIFParameters
 from snnlib.readout import firing_rate
-from snnlib.settings.ff_presets import FFConfig, PostConfig
+from snnlib.settings.ff_experiment import FFConfig, PostConfig
 
 GREY_LEVEL = 0.33  # root mean square of the pixels of a typical MNIST image
 

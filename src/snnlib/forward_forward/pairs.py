@@ -27,7 +27,7 @@ from snnlib.forward_forward.layers import build_network, draws_in_first_layer
 from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork, learn_from
 from snnlib.forward_forward.sharing import ALONE, Sharing, everybodys, ours
 from snnlib.readout import predict
-from snnlib.settings.ff_presets import FFConfig
+from snnlib.settings.ff_experiment import FFConfig
 
 
 class TrainingBatch(NamedTuple):

@@ -18,7 +18,7 @@ from snnlib.forward_forward.network import train_batches
 from snnlib.forward_forward.pairs import Rule
 from snnlib.forward_forward.rules import RULES
 from snnlib.forward_forward.sharing import ALONE, Sharing
-from snnlib.settings.ff_presets import FFConfig
+from snnlib.settings.ff_experiment import FFConfig
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 

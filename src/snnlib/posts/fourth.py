@@ -22,7 +22,7 @@ from snnlib.forward_forward.labels import draw_wrong_labels, overlay_labels
 from snnlib.forward_forward.layers import neuron_of
 from snnlib.posts.fourth_kernels import poisson_rates
 from snnlib.readout import firing_rate, predict
-from snnlib.settings.ff_presets import PostConfig
+from snnlib.settings.ff_experiment import PostConfig
 from snnlib.surrogate import ATan, Sigmoid
 
 Pair = tuple[Tensor, Tensor, Tensor]  # positive inputs, negative inputs, true labels
