@@ -6,7 +6,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from snnlib.data import ImageSet
 from snnlib.forward_forward.rules import RULES
 from snnlib.posts.fourth import PORTION, PostNetwork, predict_post
 from snnlib.records.record import RunRecord
@@ -47,11 +46,6 @@ def predict_images(network: nn.Module, record: RunRecord, images: Tensor) -> Ten
         return torch.cat(parts)
     way, answers = record.extra["judged_by"], RULES[config.rule].predict
     return torch.cat([answers(network, part, config, generator)[way] for part in _cut(images)])
-
-
-def count_hits(network: nn.Module, record: RunRecord, images: ImageSet) -> int:
-    """Right answers among images with labels."""
-    return int((predict_images(network, record, images.images) == images.labels).sum())
 
 
 def _cut(images: Tensor) -> tuple[Tensor, ...]:
