@@ -9,6 +9,7 @@ out. Nothing else should run on the machine meanwhile. The tables are printed;
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from snnlib.checks.files import check_writable, named_path, write_whole
-from snnlib.records.bench_results import FIGURES, bench_from, bench_path
+from snnlib.records.bench_results import FIGURES, Bench, bench_from, bench_path
 
 SCRIPTS = ("bench_fc.py", "bench_csnn.py")
 
@@ -45,11 +46,23 @@ def main() -> None:
         "rows": [row for part in parts for row in part["rows"]],
         "details": {what: race for part in parts for what, race in part["details"].items()},
     }
-    bench_from(whole)  # refuses what the book could not read
+    check(bench_from(whole))
     text = json.dumps(whole, indent=1) + "\n"
     for path in targets:
         write_whole(path, lambda name: Path(name).write_text(text, encoding="utf-8"))
         print(f"written: {path}")
+
+
+def check(bench: Bench) -> None:
+    """Refuse figures that no clock gives, before the book shows them."""
+    for row in bench.rows:
+        if not 0 < row.low <= row.median <= row.high < math.inf:
+            raise ValueError(f"{row.what!r} needs 0 < min <= median <= max, got {row}")
+    for title, race in bench.seconds.items():
+        if len({len(rounds) for rounds in race.values()}) != 1:
+            raise ValueError(f"{title!r} needs the same number of rounds for all, got {race}")
+        if not all(0 < second < math.inf for rounds in race.values() for second in rounds):
+            raise ValueError(f"{title!r} needs seconds greater than 0, got {race}")
 
 
 def places(chosen: str | None, keep: bool) -> list[Path]:

@@ -5,9 +5,12 @@ import graphlib
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import notebooks
 import pytest
+from chapter_rules import code_cells
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "snnlib"
@@ -73,6 +76,24 @@ def table_in_contributing() -> dict[str, set[str]]:
     return {folder: set(re.findall(r"`([\w/ ]+)`", cells)) for folder, cells in rows}
 
 
+def scripts() -> Iterator[tuple[str, str]]:
+    """All that imports ours: name and text of each file of Python and each cell of code."""
+    for folder in ("src", "tests", "tools", "bench"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
+    for path in notebooks.notebooks():
+        for cell in code_cells(notebooks.read(path)):
+            yield path.name, cell.source
+
+
+def brought_in(module: str) -> set[str]:
+    """The names that a module has from others and gives no value of its own."""
+    nodes = list(ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
+    froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    stored = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return {alias.asname or alias.name for node in froms for alias in node.names} - stored
+
+
 def test_the_table_names_every_folder():
     assert {folder_of(module) for module in MODULES} == set(MAY_IMPORT)
 
@@ -95,6 +116,24 @@ def test_the_door_of_a_folder_names_all_that_is_in_it(folder):
     named = {name for row in rows for name in row.split(", ")}
     modules = {path.stem for path in here.glob("*.py")} - {"__init__", "__main__"}
     assert modules <= named, modules - named
+
+
+def test_a_name_is_imported_from_its_one_home():
+    """A folder's ``__init__`` may show what is in the folder; no other module passes names on."""
+    elsewhere = {
+        f"snnlib.{module}": brought_in(module)
+        for module, path in MODULES.items()
+        if path.name != "__init__.py"
+    }
+    found = [
+        f"{script}: {alias.name} is not at home in {node.module}"
+        for script, text in scripts()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name in elsewhere.get(str(node.module), ())
+    ]
+    assert not found, found
 
 
 def test_imports_point_downwards_only():

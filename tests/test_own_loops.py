@@ -31,7 +31,8 @@ from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNe
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
 from snnlib.neurons import LIFParameters
 from snnlib.readout import firing_rate, rate_mse
-from snnlib.settings.ff_presets import FF_PRESETS, PostConfig
+from snnlib.settings.ff_experiment import PostConfig
+from snnlib.settings.ff_presets import FF_PRESETS
 from snnlib.settings.presets import PRESETS
 from snnlib.training import evaluate, train_epoch
 

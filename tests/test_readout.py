@@ -3,14 +3,8 @@ import math
 import pytest
 import torch
 
-from snnlib.readout import (
-    accuracy_interval,
-    difference_interval,
-    firing_rate,
-    predict,
-    rate_cross_entropy,
-    rate_mse,
-)
+from snnlib.intervals import accuracy_interval, difference_interval
+from snnlib.readout import firing_rate, predict, rate_cross_entropy, rate_mse
 from snnlib.records.reproduction import compare_with_claim
 
 

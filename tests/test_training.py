@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from snnlib.intervals import accuracy_interval
 from snnlib.metrics import Epoch, EpochMetrics, History
-from snnlib.readout import accuracy_interval, rate_mse
+from snnlib.readout import rate_mse
 from snnlib.records.tensorboard import tensorboard_writer
 from snnlib.training import evaluate, fit, train_epoch
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 
 from snnlib.data import ImageSet
-from snnlib.settings.ff_presets import POST_PRESETS, FFConfig
+from snnlib.settings.ff_experiment import FFConfig
+from snnlib.settings.ff_presets import POST_PRESETS
 
 TINY = FFConfig(
     "tiny",

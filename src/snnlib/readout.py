@@ -7,17 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnlib.checks import float_tensor, label_tensor, number, refuse
-from snnlib.intervals import accuracy_interval, difference_interval
-
-__all__ = [
-    "accuracy_interval",
-    "difference_interval",
-    "evaluation_mode",
-    "firing_rate",
-    "predict",
-    "rate_cross_entropy",
-    "rate_mse",
-]
 
 
 @contextmanager

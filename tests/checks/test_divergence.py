@@ -18,10 +18,11 @@ from snnlib.experiments.distributed import Group
 from snnlib.experiments.ff_factory import make_post_network, prepare_ff, train_post
 from snnlib.forward_forward import training as ff_training
 from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork, train_layers
+from snnlib.metrics import History
 from snnlib.networks import FullyConnectedSNN
 from snnlib.posts.fourth import count_correct_post
 from snnlib.readout import rate_mse
-from snnlib.records.ledger import load_checkpoint
+from snnlib.records.checkpoints import load_checkpoint
 from snnlib.settings.ff_presets import FF_PRESETS
 from snnlib.settings.presets import PRESETS
 
@@ -229,7 +230,7 @@ def test_forward_forward_networks_that_are_no_numbers_are_not_judged():
 
 def test_an_evaluation_without_a_finite_loss_is_no_epoch():
     network, optimizer = toy(weight=1e30)
-    history = training.History()
+    history = History()
     test = [(torch.full((1, 2), 1e30), torch.tensor([0]))]
     with pytest.raises(FloatingPointError, match="the test loss of epoch 1 is inf"):
         training.fit(

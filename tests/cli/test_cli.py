@@ -12,7 +12,8 @@ import torch
 from snnlib.cli.flags import make_parser, with_flags
 from snnlib.cli.main import _without_resume, main
 from snnlib.records import environment
-from snnlib.records.ledger import load_checkpoint, load_weights, read_ledger
+from snnlib.records.checkpoints import load_checkpoint, load_weights
+from snnlib.records.ledger import read_ledger
 from snnlib.records.reproduction import (
     claim_rows,
     find_claims,

@@ -79,7 +79,7 @@ def test_ctrl_c_at_the_command_line_tells_how_to_go_on(capsys, tmp_path, monkeyp
     def interrupted(*words, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(side_by_side, "run_side_by_side", interrupted)
+    monkeypatch.setattr("snnlib.cli.main.run_side_by_side", interrupted)
     words = ["reproduce", "fc", "--jobs", "2", "--ledger", str(tmp_path / "l.jsonl")]
     assert main(words) == 130
     assert capsys.readouterr().err.endswith(" ".join(["snnlib", *words]) + "\n")

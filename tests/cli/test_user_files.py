@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from keep_weights import keep_weights
 from safetensors.torch import save_file
 from toys import TINY, TOY_ROW, toy_images
 
@@ -18,7 +19,7 @@ from snnlib.checks.files import check_apart, check_writable, named_path, older_n
 from snnlib.cli.main import main
 from snnlib.data import load_mnist
 from snnlib.experiments.run import run_experiment
-from snnlib.experiments.stored_weights import keep_weights, load_stored
+from snnlib.experiments.stored_weights import load_stored
 from snnlib.metrics import Epoch, EpochMetrics
 from snnlib.mnist import originals
 from snnlib.records.bench_results import read_bench

@@ -15,7 +15,8 @@ from snnlib.cli.main import main
 from snnlib.experiments import bptt_run
 from snnlib.experiments import run as experiments
 from snnlib.records import environment
-from snnlib.records.ledger import append_record, load_checkpoint, read_ledger, save_weights
+from snnlib.records.checkpoints import load_checkpoint, save_weights
+from snnlib.records.ledger import append_record, read_ledger
 from snnlib.settings.presets import PRESETS
 
 QUICK = ["--limit", "60", "--test-limit", "20", "-T", "3", "-b", "20", "--engine", "scan"]

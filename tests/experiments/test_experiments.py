@@ -17,14 +17,16 @@ from snnlib.experiments import engines
 from snnlib.experiments.bptt_run import stream_seed
 from snnlib.experiments.distributed import Group
 from snnlib.experiments.run import run_experiment
+from snnlib.intervals import accuracy_interval
 from snnlib.neurons import LIFParameters, simulate
 from snnlib.posts.fifth import last_step_rate, run_neurons, sum_of_squares
 from snnlib.posts.third import log_softmax_mse, softmax_mse
-from snnlib.readout import accuracy_interval, rate_mse
-from snnlib.records.ledger import load_checkpoint, load_weights
+from snnlib.readout import rate_mse
+from snnlib.records.checkpoints import load_checkpoint, load_weights
 from snnlib.settings.claims import CLAIMS
+from snnlib.settings.experiment import ExperimentConfig
 from snnlib.settings.ff_presets import FF_PRESETS, RETIRED
-from snnlib.settings.presets import PRESETS, ExperimentConfig
+from snnlib.settings.presets import PRESETS
 
 SMALL = {"epochs": 4, "batch_size": 40, "engine": "scan"}
 FC = replace(PRESETS["fc"], n_steps=5, **SMALL)

@@ -11,8 +11,9 @@ from snnlib.experiments.ff_factory import make_post_network, prepare_ff, train_p
 from snnlib.experiments.run import run_experiment
 from snnlib.forward_forward.training import train_ff
 from snnlib.posts import fourth as ff_post
-from snnlib.records.ledger import RunRecord
-from snnlib.settings.ff_presets import FF_PRESETS, POST_PRESETS, FFConfig, PostConfig
+from snnlib.records.record import RunRecord
+from snnlib.settings.ff_experiment import FFConfig, PostConfig
+from snnlib.settings.ff_presets import FF_PRESETS, POST_PRESETS
 
 
 @pytest.fixture

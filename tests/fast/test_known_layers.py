@@ -10,15 +10,10 @@ from torch import nn
 
 from snnlib.anytime import read_anytime
 from snnlib.encoding import constant_encode, poisson_encode
-from snnlib.experiments.engines import (
-    EncoderState,
-    choose_engine,
-    make_network,
-    make_respond,
-    run_by_scan,
-)
+from snnlib.experiments.engines import EncoderState, choose_engine, make_network, make_respond
 from snnlib.fast.fused import conv_snn_rate
 from snnlib.fast.known_layers import parameters_of
+from snnlib.fast.walks import run_by_scan
 from snnlib.networks import ConvSNN, FullyConnectedSNN
 from snnlib.neurons import IFParameters, LIFParameters
 from snnlib.settings.presets import PRESETS

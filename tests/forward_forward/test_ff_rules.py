@@ -25,14 +25,13 @@ from snnlib.neurons import LIFParameters, simulate
 from snnlib.readout import firing_rate
 from snnlib.records.reproduction import find_preset
 from snnlib.settings.claims import CLAIMS
+from snnlib.settings.ff_experiment import FFConfig, PostConfig
 from snnlib.settings.ff_presets import (
     COMPARED_PRESETS,
     FF_PRESETS,
     GOOD_PRESETS,
     RETIRED,
     TRIED_PRESETS,
-    FFConfig,
-    PostConfig,
 )
 
 

@@ -11,21 +11,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from snnlib.readout import accuracy_interval
+from snnlib.intervals import accuracy_interval
+from snnlib.records.checkpoints import load_checkpoint, load_weights, save_checkpoint, save_weights
 from snnlib.records.ledger import (
     LedgerWarning,
-    Result,
-    RunRecord,
     append_record,
     ledger_path,
     ledger_table,
-    load_checkpoint,
-    load_weights,
     markdown_table,
     read_ledger,
-    save_checkpoint,
-    save_weights,
 )
+from snnlib.records.record import Result, RunRecord
 from snnlib.records.reproduction import summary
 
 

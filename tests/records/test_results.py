@@ -7,7 +7,8 @@ import pytest
 
 from snnlib.intervals import accuracy_interval, difference_interval
 from snnlib.records.record import Result, RunRecord
-from snnlib.records.results import Accuracies, accuracies, difference, runs_of
+from snnlib.records.reproduction import runs_of
+from snnlib.records.results import Accuracies, accuracies, difference
 from snnlib.records.student import mean_interval, student_factor
 from snnlib.settings.presets import PRESETS
 

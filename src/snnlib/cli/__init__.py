@@ -5,6 +5,5 @@ In the order of reading:
     main       every command
     flags      what can be said to them
     files      where checkpoints, weights, ledger and images are
-    processes  runs side by side
-    stopping   Ctrl-C and SIGTERM
+    processes  how a run is stopped, and runs side by side
 """

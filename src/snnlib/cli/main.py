@@ -32,11 +32,9 @@ from snnlib.cli.files import (
     weights_of,
 )
 from snnlib.cli.flags import make_parser, name_places, with_flags
-from snnlib.cli.stopping import INTERRUPTED, TERMINATED, Terminated, exit_code, sigterm_as_ctrl_c
+from snnlib.cli.processes import exit_code, run_side_by_side, sigterm_as_ctrl_c
 from snnlib.settings.claims import CLAIMS
 from snnlib.settings.ff_presets import RETIRED
-
-__all__ = ["INTERRUPTED", "TERMINATED", "Terminated", "main"]
 
 _python_format = warnings.formatwarning
 
@@ -254,7 +252,6 @@ def _run_side_by_side(
     missing: Sequence[Any], options: argparse.Namespace, ledger: Path, not_ours: set[Path]
 ) -> int:
     """Each run in a process of its own, with its share of the processor cores."""
-    from snnlib.cli.processes import run_side_by_side
 
     def words(config: Any) -> list[str]:
         words = ["train", config.name, "--seed", str(config.seed), "--device", config.device]

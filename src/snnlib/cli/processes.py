@@ -1,15 +1,47 @@
-"""Independent runs side by side: each a process of its own, with its share of the cores."""
+"""Processes: how one is stopped, and runs side by side, each a process of its own.
+
+Ctrl-C and SIGTERM stop a run alike; the shell is told which it was.
+"""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
+INTERRUPTED, TERMINATED = 130, 143  # what a shell reports after Ctrl-C, and after SIGTERM
 # A process group of its own: Ctrl-C reaches the parent alone, which passes it on once.
 _APART: dict[str, Any] = {"process_group": 0} if os.name == "posix" else {}
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, by which batch systems end a run; it stops as cleanly as at Ctrl-C."""
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM raise :class:`Terminated` meanwhile, where signals can be caught."""
+
+    def stop(*_: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def exit_code(stop: KeyboardInterrupt) -> int:
+    """What a shell shall be told."""
+    return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
 
 
 def run_side_by_side(

@@ -30,8 +30,8 @@ from snnlib.posts.fifth import sum_of_squares
 from snnlib.posts.third import log_softmax_mse, softmax_mse
 from snnlib.readout import rate_cross_entropy, rate_mse
 from snnlib.records.environment import has_bfloat16_instructions, pick_device
-from snnlib.records.ledger import Result
-from snnlib.settings.presets import ExperimentConfig
+from snnlib.records.record import Result
+from snnlib.settings.experiment import ExperimentConfig
 from snnlib.training import Respond, evaluate, train_epoch
 
 logger = logging.getLogger(__name__)

@@ -27,28 +27,16 @@ from snnlib.anytime import Reading, read_anytime
 from snnlib.checks.layers import first_layer_in_time
 from snnlib.encoding import constant_encode, poisson_encode
 from snnlib.fast.known_layers import dense_layer, knows, parameters_of, surrogate_of
-from snnlib.fast.walks import RUNNERS, run_by_scan, run_layers
+from snnlib.fast.walks import RUNNERS, run_layers
 from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN, layers_of
 from snnlib.neurons import LIFParameters
 from snnlib.posts.fifth import last_step_rate, run_neurons
 from snnlib.readout import firing_rate
-from snnlib.settings.presets import ExperimentConfig
+from snnlib.settings.experiment import ExperimentConfig
 
 Respond = Callable[[Tensor], Tensor]
 
 logger = logging.getLogger(__name__)
-
-__all__ = [
-    "EncoderState",
-    "Respond",
-    "choose_engine",
-    "first_stepwise_layer",
-    "make_network",
-    "make_respond",
-    "normalised",
-    "run_by_scan",
-    "run_layers",
-]
 
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
 

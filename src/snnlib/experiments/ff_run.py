@@ -22,8 +22,8 @@ from snnlib.intervals import accuracy_interval
 from snnlib.metrics import Epoch, EpochMetrics, History
 from snnlib.posts.fourth import count_correct_post
 from snnlib.records.environment import pick_device
-from snnlib.records.ledger import Result
-from snnlib.settings.ff_presets import FFConfig, PostConfig
+from snnlib.records.record import Result
+from snnlib.settings.ff_experiment import FFConfig, PostConfig
 
 N_LOOKED_AT = 64  # test images, all that the fourth post looked at
 N_WATCHED = 1000  # training images, at most, that are looked at after each epoch

@@ -6,11 +6,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from snnlib.data import ImageSet
 from snnlib.experiments.ff_factory import make_ff_network, make_post_network, make_rule
 from snnlib.posts.fourth import PORTION, PostNetwork, predict_post
-from snnlib.records.ledger import RunRecord
-from snnlib.settings.ff_presets import FFConfig, PostConfig
+from snnlib.records.record import RunRecord
+from snnlib.settings.ff_experiment import FFConfig, PostConfig
 
 
 def settings_of(record: RunRecord) -> FFConfig | PostConfig:
@@ -45,11 +44,6 @@ def predict_images(network: nn.Module, record: RunRecord, images: Tensor) -> Ten
         return torch.cat(parts)
     way, rule = record.extra["judged_by"], make_rule(config)
     return torch.cat([rule.predict(network, part, generator)[way] for part in _cut(images)])
-
-
-def count_hits(network: nn.Module, record: RunRecord, images: ImageSet) -> int:
-    """Right answers among images with labels."""
-    return int((predict_images(network, record, images.images) == images.labels).sum())
 
 
 def _cut(images: Tensor) -> tuple[Tensor, ...]:

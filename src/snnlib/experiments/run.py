@@ -26,10 +26,9 @@ from snnlib.records.checkpoints import (
     save_weights,
 )
 from snnlib.records.environment import stamp
-from snnlib.records.ledger import RunRecord
-from snnlib.records.record import renamed
-from snnlib.settings.ff_presets import FFConfig, PostConfig
-from snnlib.settings.presets import ExperimentConfig
+from snnlib.records.record import RunRecord, renamed
+from snnlib.settings.experiment import ExperimentConfig
+from snnlib.settings.ff_experiment import FFConfig, PostConfig
 from snnlib.training import run_epochs
 
 

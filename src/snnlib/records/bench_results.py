@@ -1,13 +1,13 @@
-"""Speed beside other libraries: the figures that ``snnlib bench --keep`` stored, read and checked.
+"""Speed beside other libraries: the figures that ``snnlib bench --keep`` stored.
 
 The file holds what one machine measured: a row per comparison, the seconds of
 every round behind it, and the machine itself. Every figure of the chapter "How
-fast, and why" comes from here.
+fast, and why" comes from here. ``bench/run.py`` checks them before it writes.
 """
 
 import json
-import math
 import os
+import statistics
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -72,13 +72,13 @@ def bench_path() -> Path:
 
 
 def read_bench(path: str | os.PathLike[str] | None = None) -> Bench:
-    """Read and check the figures of a ``snnlib bench``.
+    """Read the figures of a ``snnlib bench``.
 
     Args:
         path: A file that ``snnlib bench --json`` wrote; the packaged one if left out.
 
     Raises:
-        ValueError: The file is missing or damaged; the sentence names file and field.
+        ValueError: The file is missing, torn, or of another kind; the sentence names it.
     """
     target = bench_path() if path is None else named_path("path", path)
     if target.is_dir():
@@ -87,6 +87,8 @@ def read_bench(path: str | os.PathLike[str] | None = None) -> Bench:
         raise ValueError(f"there is no {target.name}: 'snnlib bench --keep' measures and writes it")
     try:
         return bench_from(json.loads(target.read_text(encoding="utf-8")))
+    except KeyError as error:
+        raise ValueError(f"{target.name} cannot be used: it has no {error}") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{target.name} cannot be used: {error}") from error
 
@@ -106,74 +108,28 @@ def bench_from(data: dict[str, Any]) -> Bench:
     """Build a :class:`Bench` from what the benchmark scripts collect.
 
     Raises:
-        ValueError: A field is missing or impossible; the sentence names it.
+        KeyError: A field is missing.
     """
-    details = _field(data, "details", dict, "the file")
+    details = data["details"]
     return Bench(
-        machine=_machine(_field(data, "machine", dict, "the file")),
-        rows=[_row(row) for row in _field(data, "rows", list, "the file")],
-        seconds={title: _race(title, race) for title, race in details.items()},
-        n_images={title: _batch(title, race) for title, race in details.items()},
+        machine=data["machine"],
+        rows=[_row(row) for row in data["rows"]],
+        seconds={
+            title: {name: figure["seconds"] for name, figure in race.items()}
+            for title, race in details.items()
+        },
+        n_images={
+            title: _batch(next(iter(race.values()))) for title, race in details.items() if race
+        },
         finished=data.get("finished"),
     )
 
 
-def _machine(machine: dict[str, Any]) -> dict[str, Any]:
-    kinds = {"processor": str, "instructions": list, "cores": int, "python": str, "versions": dict}
-    for name, kind in kinds.items():
-        _field(machine, name, kind, "machine")
-    return machine
-
-
 def _row(row: dict[str, Any]) -> Row:
-    where = f"row {row.get('what')!r}"
-    median, low, high = (_positive(row, name, where) for name in ("median", "min", "max"))
-    memory = row.get("mebibytes", {})
-    if not low <= median <= high:
-        raise ValueError(f"{where} needs min <= median <= max, got {low}, {median}, {high}")
-    found = Row(
-        what=_field(row, "what", str, where),
-        against=_field(row, "against", str, where),
-        median=median,
-        low=low,
-        high=high,
-        goal=None if row.get("goal") is None else _positive(row, "goal", where),
-        mebibytes={name: _positive(memory, name, where) for name in memory},
-    )
-    if row.get("met") is not found.met:
-        raise ValueError(f"{where} says met={row.get('met')}, its figures say {found.met}")
-    return found
+    figures = (row["median"], row["min"], row["max"])
+    return Row(row["what"], row["against"], *figures, row.get("goal"), row.get("mebibytes", {}))
 
 
-def _race(title: str, race: dict[str, Any]) -> dict[str, list[float]]:
-    """The seconds of each variant, the same number of rounds for all."""
-    found = {}
-    for name, figure in race.items():
-        where = f"{name!r} in {title!r}"
-        rounds = _field(figure, "seconds", list, where)
-        found[name] = [_positive({"seconds": s}, "seconds", where) for s in rounds]
-    if not found or 0 in (counts := {len(rounds) for rounds in found.values()}) or len(counts) > 1:
-        raise ValueError(f"details of {title!r} need the same number of rounds, at least one")
-    return found
-
-
-def _batch(title: str, race: dict[str, Any]) -> int:
+def _batch(figure: dict[str, Any]) -> int:
     """Images per step, from the pace and the median step of a variant."""
-    figure = next(iter(race.values()))
-    rounds = sorted(figure["seconds"])
-    middle = (rounds[(len(rounds) - 1) // 2] + rounds[len(rounds) // 2]) / 2
-    return round(_positive(figure, "images_per_second", f"details of {title!r}") * middle)
-
-
-def _field(data: dict[str, Any], name: str, kind: type, where: str) -> Any:
-    value = data.get(name)
-    if not isinstance(value, kind):
-        raise ValueError(f"{where} needs {name!r} as {kind.__name__}, got {value!r}")
-    return value
-
-
-def _positive(data: dict[str, Any], name: str, where: str) -> float:
-    value = data.get(name)
-    if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{where} needs {name!r} greater than 0, got {value!r}")
-    return float(value)
+    return round(figure["images_per_second"] * statistics.median(figure["seconds"]))

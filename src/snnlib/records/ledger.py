@@ -13,54 +13,15 @@ from contextlib import contextmanager
 from importlib import resources
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from snnlib.checks import refuse
 from snnlib.checks.files import Kind, named_path, refuse_other_file
-from snnlib.records.record import PROTOCOLS, SCHEMA_VERSION, Result, RunRecord
-
-if TYPE_CHECKING:
-    from snnlib.records.checkpoints import (
-        load_checkpoint,
-        load_weights,
-        save_checkpoint,
-        save_weights,
-    )
+from snnlib.records.record import RunRecord
 
 try:
     import fcntl
 except ImportError:  # Windows: a line is still added by a single write
     fcntl = None  # type: ignore[assignment]
-
-__all__ = [
-    "PROTOCOLS",
-    "SCHEMA_VERSION",
-    "LedgerWarning",
-    "Result",
-    "RunRecord",
-    "append_record",
-    "ledger_path",
-    "ledger_table",
-    "load_checkpoint",
-    "load_weights",
-    "markdown_table",
-    "read_ledger",
-    "save_checkpoint",
-    "save_weights",
-]
-
-
-def __getattr__(name: str) -> Any:
-    """Checkpoints need torch; who only reads the ledger does not wait for it."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from snnlib.records import checkpoints
-
-    return getattr(checkpoints, name)
-
-
-def __dir__() -> list[str]:
-    return __all__
 
 
 class LedgerWarning(UserWarning):

@@ -9,7 +9,8 @@ from typing import Any
 
 from snnlib.checks import number, one_of, text, whole_number
 from snnlib.intervals import difference_interval
-from snnlib.records.ledger import RunRecord, markdown_table
+from snnlib.records.ledger import markdown_table
+from snnlib.records.record import RunRecord
 from snnlib.settings.claims import BOTH, CLAIMS, Claim
 from snnlib.settings.ff_presets import FF_PRESETS, RETIRED
 from snnlib.settings.presets import PRESETS

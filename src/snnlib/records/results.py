@@ -9,10 +9,7 @@ from typing import Any
 from snnlib.checks import one_of, refuse
 from snnlib.intervals import accuracy_interval, difference_interval
 from snnlib.records.record import RunRecord
-from snnlib.records.reproduction import runs_of
 from snnlib.records.student import mean_interval, student_factor
-
-__all__ = ["MEASURES", "Accuracies", "Difference", "accuracies", "difference", "runs_of"]
 
 # What to read of a run: the number its protocol reports, that of its last epoch, of its best
 # look at the test set, or the highest training accuracy of an epoch.
@@ -84,7 +81,7 @@ def accuracies(runs: Iterable[RunRecord], measure: str = "result") -> Accuracies
     """The accuracies of some runs, each of another seed.
 
     Args:
-        runs: Records, those of :func:`runs_of` for instance.
+        runs: Records, those of ``reproduction.runs_of`` for instance.
         measure: One of ``MEASURES``.
 
     Raises:
