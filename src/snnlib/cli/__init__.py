@@ -6,5 +6,6 @@ In the order of reading:
     flags      what can be said to them
     files      where checkpoints, weights, ledger and images are
     processes  runs side by side
+    doctor     what is installed, and what is wrong with it
     stopping   Ctrl-C and SIGTERM
 """
