@@ -133,7 +133,7 @@ def test_files_as_they_were_installed_raise_no_doubt(install):
     ("version", "build", "needs", "lost", "doubt"),
     [
         ("0.99", "cpu", [], ["_C.so"], "1 of its files are missing or changed, as torchvision/_C"),
-        ("0.99", "cu132", [], [], "it was built for cu132, and torch for cpu"),
+        ("0.99", "cu132", [], [], "its build is cu132, and that of torch cpu"),
         ("0.99", "cpu", ["torch==2.98"], [], "needs torch==2.98, and 2.99 is installed"),
         ("0.99", "cpu", ["qqq>=1"], [], "torchvision needs qqq, which is not installed"),
         ("0.19", "cpu", [], [], "snnlib needs torchvision>=0.21, and 0.19 is installed"),
@@ -158,6 +158,14 @@ def test_a_file_of_another_size_a_lost_list_and_another_place_raise_a_doubt(inst
     install("spikingjelly", "2.1", {"__init__.py": ""})
     assert doctor.doubt_about("spikingjelly") == "it has no activation_based"
     assert doctor.doubt_about("qqq") == "it is not installed"
+
+
+def test_what_cannot_be_examined_is_loaded(install, monkeypatch):
+    install("torch", "2.99", {"__init__.py": ""}, needs=["no requirement at all"])
+    assert "its files cannot be examined: " in doctor.doubt_about("torch")
+    monkeypatch.setitem(sys.modules, "packaging.requirements", None)
+    assert "its files cannot be examined: import of packaging" in doctor.doubt_about("torch")
+    assert doctor._package("safetensors")[0]
 
 
 def test_torchvision_of_another_build_is_found_loaded_and_told_with_its_cure(install):

@@ -55,6 +55,13 @@ def diagnose(thorough: bool = False) -> tuple[list[Finding], bool]:
 def doubt_about(name: str) -> str:
     """Why a package may not load, as far as its files tell; empty where nothing says so."""
     try:
+        return _doubt_about(name)
+    except Exception as error:  # what cannot be read may be loaded all the same
+        return f"its files cannot be examined: {first_line(error)}"
+
+
+def _doubt_about(name: str) -> str:
+    try:
         installed = importlib.metadata.distribution(name)
     except PackageNotFoundError:
         return "it is not installed"
@@ -63,8 +70,6 @@ def doubt_about(name: str) -> str:
     found = spec.origin if spec is not None and spec.origin is not None else ""
     if not (place.exists() and os.path.exists(found) and os.path.samefile(found, place)):
         return f"it is not where it was installed, in {place.parent}"
-    if importlib.util.find_spec("packaging") is None:
-        return "nothing is there to compare versions with"
     needs = _need_unmet("snnlib", name) or _need_unmet(name)
     return needs or _other_build(name, place.parent) or _files_lost(installed)
 
@@ -77,7 +82,7 @@ def _other_build(name: str, folder: Path) -> str:
     if torch_spec is None or torch_spec.origin is None:
         return ""
     built, torch_built = _build(folder), _build(Path(torch_spec.origin).parent)
-    return "" if built == torch_built else f"it was built for {built}, and torch for {torch_built}"
+    return "" if built == torch_built else f"its build is {built}, and that of torch {torch_built}"
 
 
 def _build(folder: Path) -> str:
@@ -85,9 +90,9 @@ def _build(folder: Path) -> str:
     try:
         text = (folder / "version.py").read_text(encoding="utf-8")
     except OSError:
-        return "nobody knows what"
+        return "not told"
     found = re.search(r"^__version__[^=]*= *['\"][^'\"+]*\+?([^'\"]*)", text, flags=re.M)
-    return (found and found[1]) or "no kind of GPU"
+    return (found and found[1]) or "not told"
 
 
 def _files_lost(installed: Distribution) -> str:
@@ -108,13 +113,13 @@ def _size(path: str) -> int | None:
 
 def _need_unmet(name: str, only: str = "") -> str:
     """What a package needs that is missing or of another version; ``only`` asks for one need."""
-    try:
-        from packaging.requirements import Requirement
+    from packaging.requirements import Requirement
 
-        needs = [Requirement(line) for line in importlib.metadata.requires(name) or []]
-    except ImportError:  # that the package itself is not there is told elsewhere
+    try:
+        lines = importlib.metadata.requires(name) or []
+    except PackageNotFoundError:  # snnlib, run from its folder
         return ""
-    for need in needs:
+    for need in map(Requirement, lines):
         if need.marker is not None and not need.marker.evaluate({"extra": ""}):
             continue
         if only and need.name != only:
@@ -166,12 +171,19 @@ def _examine(name: str, look: Callable[[], str], advice: dict[str, str]) -> Find
     """Import a package and describe it; turn a known error into advice."""
     try:
         text = f"{name} {importlib.metadata.version(name)}{look()}"
-        unmet = _need_unmet("snnlib", name)
+        unmet = _other_version(name)
         return (False, f"{unmet}; python -m pip install -U {name}") if unmet else (True, text)
     except Exception as error:  # a broken installation may raise anything
         help_text = [cure for sign, cure in advice.items() if sign in str(error)]
         cure = help_text[0] if help_text else f"reinstall it: python -m pip install -U {name}"
         return False, f"{name}: {first_line(error)}; {cure}"
+
+
+def _other_version(name: str) -> str:
+    try:
+        return _need_unmet("snnlib", name)
+    except ImportError:  # without packaging nobody can tell
+        return ""
 
 
 def _torch() -> Finding:
