@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "forward_forward": {FRONT, "checks", "settings", "fast"},
     "posts": {FRONT, "checks", "fast", "forward_forward"},
     "experiments": {FRONT, "checks", "settings", "fast", "records", "forward_forward", "posts"},
-    "cli": {FRONT, "checks", "settings", "records", "experiments"},
+    "cli": {FRONT, "checks", "mnist", "settings", "records", "experiments"},
 }
 
 
@@ -160,6 +160,15 @@ def test_a_module_can_be_read_in_one_sitting(module):
 def test_importing_the_package_loads_neither_torch_nor_numba():
     code = (
         "import sys, snnlib; print(sorted({'torch', 'numba', 'spikingjelly'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_forward_forward_loads_numba_only_for_poisson_input():
+    code = (
+        "import sys, snnlib.forward_forward.training, snnlib.forward_forward.judging; "
+        "print(sorted({'numba', 'scipy', 'torch._dynamo', 'matplotlib'} & set(sys.modules)))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

@@ -332,61 +332,11 @@ def test_an_unknown_claim_is_answered_with_claims_not_with_every_preset(capsys):
     assert "ff-try-base" not in said
 
 
-def test_a_healthy_installation_passes_the_doctor(capsys):
-    assert main(["doctor"]) == 0
-    printed = capsys.readouterr().out
-    assert "torch 2." in printed
-    assert "Everything is well." in printed
-
-
-@pytest.mark.parametrize(
-    ("package", "error", "cure"),
-    [
-        ("torchvision", "operator torchvision::nms does not exist", "install torch torchvision"),
-        ("torchvision", "undefined symbol", "-m pip install -U torchvision"),
-        ("numba", "Numba needs NumPy 2.3 or less. Got NumPy 2.4.", "-m pip install -U numba numpy"),
-        ("matplotlib", "numpy.core.multiarray failed", "-m pip install -U matplotlib numpy"),
-        ("safetensors", "", "-m pip install -U safetensors"),
-        ("spikingjelly", "No module named 'spikingjelly.activation_based'", "spikingjelly>=2.0"),
-    ],
-)
-def test_the_doctor_knows_the_cure(package, error, cure, capsys, monkeypatch):
-    imported = environment._imported
-
-    def broken(module):
-        if module.startswith(package):
-            raise RuntimeError(error)
-        return imported(module)
-
-    monkeypatch.setattr(environment, "_imported", broken)
-    assert main(["doctor"]) == 1
-    printed = capsys.readouterr().out
-    line = next(line for line in printed.splitlines() if line.startswith("WRONG"))
-    assert (error.rstrip(".") or "RuntimeError") in line
-    assert cure.replace("install torch", "--force-reinstall torch") in line
-    assert "1 of 9 need care" in printed
-
-
 def test_versions_name_what_decides_a_result():
     assert {"python", "snnlib", "torch", "spikingjelly"} <= set(environment.versions())
     commit, dirty = environment.commit()
     assert commit == "unknown" or len(commit) == 40
     assert isinstance(dirty, bool)
-
-
-def test_the_first_unpacking_is_told_once_with_its_place(tmp_path):
-    def doctor():
-        return subprocess.run(
-            [sys.executable, "-m", "snnlib", "doctor"],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "SNNLIB_CACHE": str(tmp_path)},
-        )
-
-    first, second = doctor(), doctor()
-    assert (first.returncode, second.returncode) == (0, 0)
-    assert first.stderr.count(f"unpacked and verified {tmp_path}") == 4
-    assert "unpacked" not in second.stderr
 
 
 def test_a_comparison_lists_every_preset_that_has_run():

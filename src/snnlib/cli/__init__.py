@@ -6,4 +6,5 @@ In the order of reading:
     flags      what can be said to them
     files      where checkpoints, weights, ledger and images are
     processes  how a run is stopped, and runs side by side
+    doctor     what is installed, and what is wrong with it
 """

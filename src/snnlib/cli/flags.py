@@ -53,7 +53,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"snnlib {snnlib.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = _adder(commands)
-    add("doctor", "is everything installed as it should be?")
+    examined = add("doctor", "is everything installed as it should be?")
+    examined.add_argument("--thorough", action="store_true", help="load torch in any case")
     _add_train(
         add("train", "train a preset", _TRAIN_HELP + _wrapped(", ".join({**PRESETS, **FF_PRESETS})))
     )

@@ -24,6 +24,7 @@ from snnlib.experiments.engines import (
 )
 from snnlib.experiments.images import Move, checked_images, describe_sets, mover
 from snnlib.experiments.learner import Progress
+from snnlib.fast.optimizers import SGD, Adam
 from snnlib.intervals import accuracy_interval
 from snnlib.metrics import Epoch, EpochMetrics, History
 from snnlib.posts.fifth import sum_of_squares
@@ -283,8 +284,8 @@ def _image_sets(
 
 def _make_optimizer(config: ExperimentConfig, network: nn.Module) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
-        return torch.optim.SGD(network.parameters(), lr=config.lr, momentum=config.momentum)
-    return torch.optim.Adam(network.parameters(), lr=config.lr, fused=True)
+        return SGD(network.parameters(), lr=config.lr, momentum=config.momentum)
+    return Adam(network.parameters(), lr=config.lr, fused=True)
 
 
 def _make_scheduler(

@@ -9,5 +9,6 @@ In the order of reading:
     fused         the convolutional networks: norm, neurons and max pool in one pass
     known_layers  which layers an engine may replace; all others are refused by name
     walks         a sequence through the layers of a network, neurons by one of three ways
+    optimizers    Adam and SGD as in torch, from a shorter start
     kernels/      the loops under them: read them last
 """

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from snnlib.encoding import poisson_encode
-from snnlib.fast.events import poisson_linear_lif
 from snnlib.fast.known_layers import is_plain_linear
 from snnlib.fast.scan import neuron_scan
 from snnlib.fast.steady import steady_rate
@@ -100,6 +99,8 @@ class PoissonLayer(ScaledInputLayer):
         quick = quick and self.fire == self.steady_is_for[0]
         if not quick or self.linear.weight.dtype != torch.float32:
             return firing_rate(self(inputs))
+        from snnlib.fast.events import poisson_linear_lif  # numba, which no other layer needs
+
         seed = int(torch.randint(2**62, (), generator=self.noise))
         weight, bias = self.size * self.linear.weight, self.linear.bias
         images = inputs.detach().flatten(1)

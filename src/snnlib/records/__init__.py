@@ -9,6 +9,6 @@ In the order of reading:
     student        how far the mean of a few seeds can be trusted
     checkpoints    states to go on from, and weights to keep
     tensorboard    curves of a run for TensorBoard
-    environment    versions, commit, device; and a doctor for broken set-ups
+    environment    versions, commit, device
     bench_results  speed beside other libraries, as it was measured
 """

@@ -1,14 +1,10 @@
-"""Where a run happens: versions, commit, device; and a doctor for broken set-ups."""
+"""Where a run happens: versions, commit, device."""
 
-import importlib
 import importlib.metadata
 import logging
-import os
 import platform
 import secrets
 import subprocess
-import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,7 +47,7 @@ def device_name(device: str) -> str:
 
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    return f"{device} ({_processor()})"
+    return f"{device} ({processor()})"
 
 
 def pick_device(name: str) -> str:
@@ -94,7 +90,7 @@ def fault_of(device: str) -> str:
         ones = torch.ones(2, 2, device=device)
         answer = float((ones @ ones).sum())  # reading it waits for it
     except Exception as error:  # each backend has its own
-        return _first_line(error)
+        return first_line(error)
     return "" if answer == 8.0 else f"the sum of 2 x 2 ones times 2 x 2 ones was {answer}, not 8"
 
 
@@ -135,6 +131,17 @@ def keep_freed_memory() -> bool:
     return bool(advise(mmap_threshold, 2**30)) and bool(advise(trim_threshold, 2**31 - 1))
 
 
+def processor() -> str:
+    """The model of the processor, read where Linux keeps it."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, or its name where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".;") if lines else type(error).__name__
+
+
 def stamp(preset: str, protocol: str, seed: int, device: Any) -> dict[str, Any]:
     """The fields of a record that say when, where and with which code it was made."""
     import torch
@@ -152,18 +159,6 @@ def stamp(preset: str, protocol: str, seed: int, device: Any) -> dict[str, Any]:
     }
 
 
-def diagnose() -> list[tuple[bool, str]]:
-    """Examine this installation.
-
-    Returns:
-        One line per examination: whether it is well, and a sentence; a sentence
-        about a fault says what to do.
-    """
-    others = [_package(name) for name in ("numba", "matplotlib", "safetensors")]
-    first = [check() for check in (_python, _torch, _torchvision, _spikingjelly)]
-    return [*first, *others, _devices(), _mnist()]
-
-
 def _git(folder: Path, *words: str) -> str | None:
     try:
         done = subprocess.run(
@@ -174,11 +169,6 @@ def _git(folder: Path, *words: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _processor() -> str:
-    """The model of the processor, read where Linux keeps it."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
 def _cpuinfo(key: str) -> str:
     """What Linux says about its first processor; empty elsewhere."""
     try:
@@ -187,98 +177,3 @@ def _cpuinfo(key: str) -> str:
         lines = []
     named = [line.split(":", 1)[1].strip() for line in lines if line.startswith(key)]
     return named[0] if named else ""
-
-
-def _python() -> tuple[bool, str]:
-    major, minor = platform.python_version_tuple()[:2]
-    text = f"Python {platform.python_version()} in {sys.prefix}"
-    if (int(major), int(minor)) < (3, 11):
-        return False, f"{text} is too old: snnlib and SpikingJelly 2 need 3.11 or newer"
-    return True, text
-
-
-def _examine(name: str, look: Callable[[], str], advice: dict[str, str]) -> tuple[bool, str]:
-    """Import a package and describe it; turn a known error into advice."""
-    try:
-        return True, f"{name} {importlib.metadata.version(name)}{look()}"
-    except Exception as error:  # a broken installation may raise anything
-        help_text = [cure for sign, cure in advice.items() if sign in str(error)]
-        cure = help_text[0] if help_text else f"reinstall it: python -m pip install -U {name}"
-        return False, f"{name}: {_first_line(error)}; {cure}"
-
-
-def _first_line(error: Exception) -> str:
-    """What an error says, or its name where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".;") if lines else type(error).__name__
-
-
-def _torch() -> tuple[bool, str]:
-    return _examine("torch", lambda: _imported("torch"), {})
-
-
-def _torchvision() -> tuple[bool, str]:
-    cure = (
-        "torch and torchvision come from different builds (one for CPU only, one for GPU). "
-        "Install both again in one command, from one place: "
-        "python -m pip install --force-reinstall torch torchvision"
-    )
-    return _examine(
-        "torchvision",
-        lambda: _imported("torchvision"),
-        {"torchvision::nms does not exist": cure, "partially initialized": cure},
-    )
-
-
-def _spikingjelly() -> tuple[bool, str]:
-    cure = (
-        "this SpikingJelly is older than the name activation_based (formerly clock_driven): "
-        'python -m pip install -U "spikingjelly>=2.0"'
-    )
-    look = lambda: _imported("spikingjelly.activation_based.neuron")  # noqa: E731
-    return _examine("spikingjelly", look, {"activation_based": cure})
-
-
-def _package(name: str) -> tuple[bool, str]:
-    cure = f"bring both to versions that go together: python -m pip install -U {name} numpy"
-    return _examine(name, lambda: _imported(name), {"NumPy": cure, "numpy": cure})
-
-
-def _imported(module: str) -> str:
-    """Import a module; a file of the user's of that name, say ``numba.py``, is another one."""
-    importlib.import_module(module)
-    package = sys.modules[module.partition(".")[0]]
-    if not (hasattr(package, "__version__") or hasattr(package, "__path__")):
-        raise ImportError(f"{package.__file__} is imported in its place, rename that file")
-    return ""
-
-
-def _devices() -> tuple[bool, str]:
-    try:
-        import torch
-
-        n_threads = torch.get_num_threads()
-    except Exception:  # reported by _torch already
-        return True, f"{os.cpu_count()} processor cores"
-    text = f"{n_threads} {'thread' if n_threads == 1 else 'threads'} on {_processor()}"
-    if torch.cuda.is_available():
-        if fault := fault_of("cuda"):
-            cure = "install torch for this GPU, see pytorch.org; until then the CPU is used"
-            return False, f"{text}; the GPU does not compute: {fault}; {cure}"
-        return True, f"{text}; GPU {torch.cuda.get_device_name()} computes"
-    if torch.backends.mps.is_available():
-        fault = fault_of("mps")
-        told = f"does not compute: {fault}" if fault else "computes; --device mps takes it"
-        return True, f"{text}; the Apple GPU {told}"
-    return True, f"{text}; no GPU, none is needed"
-
-
-def _mnist() -> tuple[bool, str]:
-    try:
-        from snnlib.data import load_mnist
-
-        load_mnist(train=True)
-        images = load_mnist(train=False)
-    except Exception as error:
-        return False, f"MNIST: {_first_line(error)}"
-    return True, f"MNIST, in the package itself: {len(images)} test images ({images.source})"
