@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnlib.fast.scan import choose_engine, neuron_scan
+from snnlib.fast.scan import choose_backend, neuron_scan
 from snnlib.neurons import IFParameters, LIFParameters, simulate
 from snnlib.surrogate import ATan
 
@@ -182,7 +182,7 @@ def main() -> int:
         "device": torch.cuda.get_device_name() if device == "cuda" else "interpreter",
         "torch": torch.__version__,
         "triton": triton.__version__,
-        "default_engine": choose_engine(torch.zeros(1, 1, device=device), ATan()),
+        "default_engine": choose_backend(torch.zeros(1, 1, device=device), ATan()),
         "passed": all(check["passed"] for check in checks),
         "worst_gradient_error_float32": max(
             c["gradient_error_to_float64"] for c in checks if c["dtype"] == "torch.float32"

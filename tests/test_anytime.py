@@ -21,7 +21,7 @@ from snnlib.experiments.engines import (
     reading_of,
 )
 from snnlib.experiments.run import run_experiment
-from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
+from snnlib.networks import ConvSNN, FullyConnectedSNN, NonSpikingNetwork, SmallConvSNN
 from snnlib.readout import firing_rate, predict
 from snnlib.settings.claims import CLAIMS
 from snnlib.settings.presets import PRESETS
@@ -256,7 +256,7 @@ def test_the_ordinary_network_is_relu_for_neurons_and_logits_at_the_end(test_ima
         h = F.max_pool2d(_norm(norm1, h), 2)
         h = F.max_pool2d(_norm(norm2, F.conv2d(h, conv2.weight, padding=1)), 2)
         expected = F.relu(h.flatten(1) @ dense1.weight.T) @ dense2.weight.T
-        logits = OrdinaryNetwork(spiking).eval()(x)
+        logits = NonSpikingNetwork(spiking).eval()(x)
     torch.testing.assert_close(logits, expected)
     assert (logits < 0).any()
 
@@ -342,7 +342,7 @@ def test_bad_input_is_refused_by_name(test_images):
     with pytest.raises(ValueError, match="layer must be a convolution or a dense layer"):
         fan_out(nn.ReLU(), (3,))
     with pytest.raises(ValueError, match="spiking must end in a layer of neurons"):
-        OrdinaryNetwork(OrdinaryNetwork(ConvSNN(2)))
+        NonSpikingNetwork(NonSpikingNetwork(ConvSNN(2)))
 
 
 @pytest.mark.parametrize(

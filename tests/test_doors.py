@@ -8,16 +8,16 @@ import torch
 
 from snnlib.anytime import energy_pj, fan_out, read_anytime
 from snnlib.experiments.engines import EncoderState, make_network, make_respond
+from snnlib.fast.constant import constant_rate
 from snnlib.fast.events import poisson_linear_lif, poisson_spikes
 from snnlib.fast.fused import conv_snn_rate, norm_if_pool
 from snnlib.fast.scan import neuron_scan
 from snnlib.fast.sparse import spike_conv2d, spike_linear
-from snnlib.fast.steady import steady_rate
 from snnlib.forward_forward.class_wise import LocalLinear
 from snnlib.forward_forward.goodness import forward_forward_loss
 from snnlib.forward_forward.judging import classify_by_goodness, classify_by_rate, label_goodness
 from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork, train_layers
-from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
+from snnlib.networks import ConvSNN, FullyConnectedSNN, NonSpikingNetwork, SmallConvSNN
 from snnlib.neurons import IFParameters, LIFParameters
 from snnlib.settings.presets import PRESETS
 
@@ -48,13 +48,13 @@ SPIKE_DOORS = {
     "spike_linear": (MAPS[:, 0, 0], lambda x: spike_linear(x, TALL[:, :, 0, 0].contiguous())),
     "neuron_scan of LIF": (SPIKES.flatten(2), lambda x: neuron_scan(x, LIF).float()),
     "neuron_scan of IF": (SPIKES.flatten(2), lambda x: neuron_scan(x, IF).float()),
-    "steady_rate": (SPIKES[0], lambda x: steady_rate(x, 3, LIF).float()),
+    "constant_rate": (SPIKES[0], lambda x: constant_rate(x, 3, LIF).float()),
     "forward-forward": (SPIKES.flatten(2), lambda x: FF(x)[0]),
 }
 GREY_DOORS = {
     "network": (SPIKES * GREY, FC),
     "convolutional network": (GREY.expand(3, 2, 1, 28, 28), CONV),
-    "ordinary network": (GREY, OrdinaryNetwork(ConvSNN(2)).eval()),
+    "ordinary network": (GREY, NonSpikingNetwork(ConvSNN(2)).eval()),
     "fused": (GREY, lambda x: conv_snn_rate(CONV, x, 3)),
     "events": (GREY, lambda x: poisson_linear_lif(x, WEIGHT, 5, LIF, seed=1)),
     "event spikes": (GREY, lambda x: poisson_spikes(x, 5, seed=1)),
@@ -146,7 +146,7 @@ def test_a_network_asks_for_a_step_and_an_image(shape):
 
 def test_numbers_of_numpy_work_wherever_a_number_is_asked_for():
     three, two = np.int64(3), np.float32(2.0)
-    assert torch.equal(steady_rate(CURRENTS, three, LIF), steady_rate(CURRENTS, 3, LIF))
+    assert torch.equal(constant_rate(CURRENTS, three, LIF), constant_rate(CURRENTS, 3, LIF))
     assert torch.equal(conv_snn_rate(CONV, GREY, three), conv_snn_rate(CONV, GREY, 3))
     ours = poisson_linear_lif(GREY, WEIGHT.numpy(), three, LIF, seed=three, first_index=three)
     assert torch.equal(ours, poisson_linear_lif(GREY, WEIGHT, 3, LIF, seed=3, first_index=3))
@@ -162,7 +162,7 @@ def test_numbers_of_numpy_work_wherever_a_number_is_asked_for():
 
 REFUSED = {
     "n_steps": [
-        lambda bad: steady_rate(CURRENTS, bad, LIF),
+        lambda bad: constant_rate(CURRENTS, bad, LIF),
         lambda bad: conv_snn_rate(CONV, GREY, bad),
         lambda bad: norm_if_pool(MAPS, None, IF, bad),
         lambda bad: poisson_linear_lif(GREY, WEIGHT, bad, LIF, seed=0),
@@ -179,18 +179,18 @@ REFUSED = {
     "bfloat16": [lambda bad: conv_snn_rate(CONV, GREY, 2, bfloat16=1 if bad is True else bad)],
     "neuron": [
         lambda bad: neuron_scan(CURRENTS, bad),
-        lambda bad: steady_rate(CURRENTS, 2, bad),
+        lambda bad: constant_rate(CURRENTS, 2, bad),
         lambda bad: poisson_linear_lif(GREY, WEIGHT, 2, bad, seed=0),
         lambda bad: norm_if_pool(MAPS, None, bad, 2),
     ],
     "surrogate": [
         lambda bad: neuron_scan(CURRENTS, LIF, bad),
-        lambda bad: steady_rate(CURRENTS, 2, LIF, bad),
+        lambda bad: constant_rate(CURRENTS, 2, LIF, bad),
         lambda bad: poisson_linear_lif(GREY, WEIGHT, 2, LIF, seed=0, surrogate=bad),
         lambda bad: norm_if_pool(MAPS, None, IF, 2, bad),
     ],
     "engine": [lambda bad: neuron_scan(CURRENTS, LIF, engine=bad)],
-    "length": [lambda bad: ForwardForwardLayer(3, 3, 2, torch.relu, None, bad)],
+    "input_rms": [lambda bad: ForwardForwardLayer(3, 3, 2, torch.relu, None, bad)],
     "in_features": [lambda bad: ForwardForwardLayer(bad, 3, 2, torch.relu)],
     "out_features": [lambda bad: ForwardForwardLayer(3, bad, 2, torch.relu)],
     "hand_over": [lambda bad: ForwardForwardNetwork([], bad)],
@@ -203,7 +203,7 @@ REFUSED = {
     "multiply_accumulates": [lambda bad: energy_pj(0, bad)],
     "weight": [lambda bad: poisson_linear_lif(GREY, bad, 2, LIF, seed=0)],
     "currents": [lambda bad: neuron_scan(bad, LIF), lambda bad: norm_if_pool(bad, None, IF, 2)],
-    "current": [lambda bad: steady_rate(bad, 2, LIF)],
+    "current": [lambda bad: constant_rate(bad, 2, LIF)],
 }
 
 

@@ -19,7 +19,7 @@ from toys import SMALL, small, toy_images
 from snnlib.experiments.engines import EncoderState, make_respond
 from snnlib.experiments.ff_factory import make_ff_network, make_post_network, prepare_ff
 from snnlib.forward_forward import training as ff_training
-from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
+from snnlib.networks import ConvSNN, FullyConnectedSNN, NonSpikingNetwork, SmallConvSNN
 from snnlib.readout import rate_mse
 from snnlib.settings.ff_presets import FF_PRESETS
 from snnlib.settings.presets import PRESETS
@@ -38,7 +38,7 @@ NETWORKS = {
     "csnn": partial(ConvSNN, 2),
     "csnn that adds up": partial(ConvSNN, 2, last_fires=False),
     "small-conv": SmallConvSNN,
-    "ordinary": lambda: OrdinaryNetwork(ConvSNN(2)),
+    "ordinary": lambda: NonSpikingNetwork(ConvSNN(2)),
     **{name: partial(forward_forward, name) for name in SMALL if name != "every"},
     "post": lambda: make_post_network(replace(FF_PRESETS["ff-1"], widths=(784, 20, 10), n_steps=4)),
 }

@@ -19,16 +19,16 @@ from snnlib.encoding import poisson_encode
 from snnlib.experiments.engines import EncoderState, choose_engine, make_respond
 from snnlib.experiments.ff_factory import make_post_network
 from snnlib.experiments.stored_weights import load_stored, predict_stored
+from snnlib.fast.constant import constant_rate
 from snnlib.fast.fused import conv_snn_rate
 from snnlib.fast.known_layers import knows
 from snnlib.fast.scan import neuron_scan
-from snnlib.fast.steady import steady_rate
 from snnlib.forward_forward.goodness import forward_forward_loss
 from snnlib.forward_forward.judging import every_label_rate
 from snnlib.forward_forward.labels import with_every_label
 from snnlib.forward_forward.layers import PoissonLayer
 from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork, train_layers
-from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN
+from snnlib.networks import ConvSNN, FullyConnectedSNN, NonSpikingNetwork, SmallConvSNN
 from snnlib.neurons import LIFParameters
 from snnlib.readout import firing_rate, rate_mse
 from snnlib.settings.ff_experiment import PostConfig
@@ -161,10 +161,10 @@ def test_no_potential_of_an_earlier_trial_is_left_behind_an_engine_that_keeps_no
 def test_a_rate_in_half_precision_is_counted_in_float32(dtype: torch.dtype) -> None:
     neurons = LIFParameters()
     always = torch.full((1,), 5.0, dtype=dtype)
-    assert steady_rate(always, 3000, neurons).item() == 1.0
+    assert constant_rate(always, 3000, neurons).item() == 1.0
     currents = (3 * torch.rand(500, generator=torch.Generator().manual_seed(0))).to(dtype)
     scanned = firing_rate(neuron_scan(currents.expand(20, -1), neurons))
-    assert torch.equal(steady_rate(currents, 20, neurons), scanned)
+    assert torch.equal(constant_rate(currents, 20, neurons), scanned)
 
 
 def test_a_reading_in_half_precision_counts_every_spike() -> None:
@@ -179,8 +179,8 @@ def test_a_reading_in_half_precision_counts_every_spike() -> None:
 
 def test_half_precision_rates_equal_the_rounded_rates_of_full_precision() -> None:
     current = torch.tensor([1.5, 2.5], dtype=torch.float16)
-    exact = steady_rate(current.float(), 3000, LIFParameters())
-    half = steady_rate(current, 3000, LIFParameters())
+    exact = constant_rate(current.float(), 3000, LIFParameters())
+    half = constant_rate(current, 3000, LIFParameters())
     assert half.dtype == torch.float16
     assert torch.equal(half, exact.half())
 
@@ -254,7 +254,7 @@ def test_the_ordinary_network_has_a_relu_for_neurons_of_any_family(
 ) -> None:
     spiking = SmallConvSNN()
     spiking.layers[1] = spiking.layers[10] = node()
-    ordinary = OrdinaryNetwork(spiking)
+    ordinary = NonSpikingNetwork(spiking)
     assert sum(isinstance(part, nn.ReLU) for part in ordinary.layers) == 3
     assert torch.equal(ordinary(images()), ordinary(images()))
 
@@ -263,13 +263,13 @@ def test_the_ordinary_network_refuses_neurons_inside_of_a_layer() -> None:
     spiking = FullyConnectedSNN()
     spiking.layers.insert(1, nn.Sequential(neuron.LIFNode(step_mode="m")))
     with pytest.raises(ValueError, match="some inside of layer 1, a Sequential"):
-        OrdinaryNetwork(spiking)
+        NonSpikingNetwork(spiking)
 
 
 def test_a_dropout_of_the_ordinary_network_draws_anew_for_each_batch() -> None:
     spiking = FullyConnectedSNN()
     spiking.layers.insert(1, layer.Dropout(step_mode="m"))
-    ordinary = OrdinaryNetwork(spiking).train()
+    ordinary = NonSpikingNetwork(spiking).train()
     assert not torch.equal(ordinary(images(3)), ordinary(images(3)))
     assert ordinary(images(4)).shape == (4, 10)
 
@@ -401,7 +401,7 @@ def test_a_layer_shown_longer_or_given_other_neurons_counts_those_and_not_the_qu
         50,
         5,
         partial(neuron_scan, neuron=neurons),
-        partial(steady_rate, n_steps=5, neuron=neurons),
+        partial(constant_rate, n_steps=5, neuron=neurons),
     )
     dense.n_steps = 40
     assert torch.equal(dense.rate(images(4)), firing_rate(dense(images(4))))

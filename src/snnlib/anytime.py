@@ -158,7 +158,7 @@ def read_anytime(
     to the lowest class. Evaluation mode is used meanwhile, as in ``evaluate``.
 
     Args:
-        network: One of ``snnlib.networks``; of an ``OrdinaryNetwork``, with one step,
+        network: One of ``snnlib.networks``; of an ``NonSpikingNetwork``, with one step,
             the logits are read and every layer multiplies.
         batches: Pairs of images ``[N, 1, 28, 28]``, as they enter, and labels.
         n_steps: Number of time steps T.
@@ -193,7 +193,7 @@ class _Tally:
 
     def __init__(self, n_steps: int) -> None:
         self.n_steps, self.n_images = n_steps, 0
-        self.hits = torch.zeros(n_steps, dtype=torch.int64)
+        self.correct = torch.zeros(n_steps, dtype=torch.int64)
         self.fan_out: dict[str, Tensor] = {}
         self.neurons: dict[str, int] = {}
         self.spikes: dict[str, Tensor] = {}
@@ -250,7 +250,7 @@ class _Tally:
             raise ValueError(f"n_steps must be 1 without spiking neurons, got {self.n_steps}")
         checks.label_tensor("labels", labels, n_classes=x.shape[-1])
         predicted = predict(x.cumsum(0, dtype=_precise(x)).flatten(0, 1)).unflatten(0, x.shape[:2])
-        self.hits += (predicted == labels).sum(1).cpu()
+        self.correct += (predicted == labels).sum(1).cpu()
         self.n_images += len(labels)
 
     def reading(self) -> Reading:
@@ -260,7 +260,7 @@ class _Tally:
         connections = {name: int(fan.sum()) for name, fan in self.fan_out.items()}
         return Reading(
             n_images=self.n_images,
-            n_correct=self.hits.tolist(),
+            n_correct=self.correct.tolist(),
             spikes=self._over_time(self.spikes),
             synaptic_operations=self._over_time(self.added),
             multiply_accumulates={name: connections[name] for name in self.multiplied},

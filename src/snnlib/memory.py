@@ -17,7 +17,7 @@ class Remembered:
 
 
 @contextmanager
-def counting_remembered() -> Iterator[Remembered]:
+def activation_memory() -> Iterator[Remembered]:
     """Count what autograd keeps while the ``with`` block runs.
 
     A tensor counts once for each operation that keeps it, weights included; what

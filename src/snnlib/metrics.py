@@ -11,7 +11,7 @@ from snnlib.intervals import accuracy_interval
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """Mean loss and hits of one pass over some images, and the seconds it took.
+    """Mean loss and correct predictions of one pass over some images, and the seconds it took.
 
     ``loss`` may be NaN or infinite, which is how a run ends that diverges.
 
@@ -96,7 +96,7 @@ class History:
         return len(self.epochs)
 
     def best(self, name: str) -> Epoch:
-        """The epoch with most hits on ``name``; of equals the first.
+        """The epoch with most correct predictions on ``name``; of equals the first.
 
         Raises:
             ValueError: There is no epoch yet.

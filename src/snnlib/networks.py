@@ -164,7 +164,7 @@ class SmallConvSNN(_SpikingNetwork):
         )
 
 
-class OrdinaryNetwork(nn.Module):
+class NonSpikingNetwork(nn.Module):
     """The ordinary network of the same shape: a ReLU for every spiking neuron, one step.
 
     The last neurons are left out, so that it answers in logits. It has the weights
@@ -202,7 +202,7 @@ def _fires(part: nn.Module) -> bool:
     return hasattr(part, "surrogate_function")
 
 
-_FORWARDS = (FullyConnectedSNN.forward, OrdinaryNetwork.forward, nn.Module.forward)
+_FORWARDS = (FullyConnectedSNN.forward, NonSpikingNetwork.forward, nn.Module.forward)
 
 
 def layers_of(network: nn.Module) -> list[nn.Module]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from snnlib.checks import number as checked_number
 from snnlib.checks import whole_number
 from snnlib.checks.divergence import DivergenceCheck, check_finite_network
-from snnlib.checks.loops import checked_loss, checked_rate, pairs
+from snnlib.checks.loops import checked_loss, checked_rate, image_label_pairs
 from snnlib.metrics import Epoch, EpochMetrics, History
 from snnlib.readout import evaluation_mode, predict
 
@@ -29,7 +29,7 @@ ImageBatches = Iterable[tuple[Tensor, Tensor]]
 
 
 class _Tally:
-    """Collects losses and hits on the device, and reads them once at the end.
+    """Collects losses and correct predictions on the device, and reads them once at the end.
 
     Reading a number from a GPU waits for everything queued on it; once per epoch
     is enough.
@@ -38,12 +38,12 @@ class _Tally:
     def __init__(self) -> None:
         self.start = time.perf_counter()
         self.losses: list[Tensor] = []
-        self.hits: list[Tensor] = []
+        self.correct: list[Tensor] = []
         self.sizes: list[int] = []
 
     def add(self, loss: Tensor, rate: Tensor, labels: Tensor) -> None:
         self.losses.append(loss.detach())
-        self.hits.append((predict(rate.detach()) == labels).sum())
+        self.correct.append((predict(rate.detach()) == labels).sum())
         self.sizes.append(len(labels))
 
     def metrics(self) -> EpochMetrics:
@@ -54,7 +54,7 @@ class _Tally:
         n_images = sum(self.sizes)
         losses = torch.stack(self.losses).cpu().double()
         loss = (losses @ torch.tensor(self.sizes, dtype=torch.float64)).item() / n_images
-        n_correct = int(torch.stack(self.hits).sum())
+        n_correct = int(torch.stack(self.correct).sum())
         return EpochMetrics(loss, n_correct, n_images, time.perf_counter() - self.start)
 
 
@@ -108,7 +108,7 @@ def train_epoch(
     network.train()
     tally = _Tally()
     check = DivergenceCheck(network, optimizer, stage)
-    for images, labels in pairs(batches):
+    for images, labels in image_label_pairs(batches):
         with autocast or nullcontext():
             rate = checked_rate(respond(images), labels)
         value = checked_loss(loss(rate.float(), labels))
@@ -147,7 +147,7 @@ def evaluate(
     check_finite_network(network)
     tally = _Tally()
     with evaluation_mode(network):
-        for images, labels in pairs(batches):
+        for images, labels in image_label_pairs(batches):
             rate = checked_rate(respond(images), labels).float()
             tally.add(checked_loss(loss(rate, labels)), rate, labels)
     return tally.metrics()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from snnlib.fast.scan import choose_engine, neuron_scan
+from snnlib.fast.scan import choose_backend, neuron_scan
 from snnlib.neurons import IFParameters, LIFParameters, simulate
 from snnlib.surrogate import ATan, Sigmoid
 
@@ -79,9 +79,9 @@ def test_engine_is_refused_by_name_and_forced_by_the_environment(monkeypatch):
     currents = torch.zeros(2, 1)
     with pytest.raises(ValueError, match="engine"):
         neuron_scan(currents, LIFParameters(), engine="cuda")
-    assert choose_engine(currents, ATan()) == "torch"
+    assert choose_backend(currents, ATan()) == "torch"
     monkeypatch.setenv("SNNLIB_SCAN", "triton")
-    assert choose_engine(currents, ATan()) == "triton"
+    assert choose_backend(currents, ATan()) == "triton"
     with pytest.raises(ValueError, match="ATan"):
         neuron_scan(currents, LIFParameters(), Sigmoid())
 

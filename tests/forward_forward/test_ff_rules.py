@@ -20,7 +20,7 @@ from snnlib.forward_forward.layers import GREY_LEVEL, PoissonLayer
 from snnlib.forward_forward.network import learn_from
 from snnlib.forward_forward.rules import TrainingBatch
 from snnlib.forward_forward.training import count_correct, train_ff
-from snnlib.memory import counting_remembered
+from snnlib.memory import activation_memory
 from snnlib.neurons import LIFParameters, simulate
 from snnlib.readout import firing_rate
 from snnlib.records.reproduction import find_preset
@@ -105,7 +105,7 @@ def remembered_at_once(config: FFConfig) -> int:
     """Most numbers that autograd keeps at one time while it learns from one batch."""
     images = toy_images(4, 1)
     run = prepare_ff(config, len(images))
-    with counting_remembered() as counts:
+    with activation_memory() as counts:
         run.rule.training_step(
             run.network, TrainingBatch(images.images, images.labels, run.generator)
         )
@@ -145,7 +145,7 @@ def test_memory_of_a_steady_layer_does_not_grow_with_time_but_that_of_spikes_doe
 
 def test_what_is_remembered_is_counted_while_it_is_kept():
     x, w = torch.rand(5, 7), torch.rand(7, 3, requires_grad=True)
-    with counting_remembered() as counts:
+    with activation_memory() as counts:
         (x @ w).sum().backward()  # x for the gradient of w; w for nobody
         assert counts.now == 0
         y = (x @ w).exp()

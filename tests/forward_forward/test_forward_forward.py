@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 import torch
 
+from snnlib.fast.constant import constant_rate
 from snnlib.fast.scan import neuron_scan
-from snnlib.fast.steady import steady_rate
 from snnlib.forward_forward.goodness import (
     every_label_loss,
     forward_forward_loss,
@@ -30,7 +30,7 @@ from snnlib.forward_forward.labels import (
     with_every_label,
 )
 from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork, train_layers
-from snnlib.memory import counting_remembered
+from snnlib.memory import activation_memory
 from snnlib.neurons import LIFParameters
 from snnlib.posts.fourth import PostNetwork, overlay_labels_in_column, post_loss
 
@@ -48,7 +48,7 @@ def network(*widths: int, n_steps: int = 4, pass_on: str = "rate", fast: bool = 
             b,
             n_steps,
             lambda currents: neuron_scan(currents, neuron),
-            (lambda current: steady_rate(current, n_steps, neuron)) if fast else None,
+            (lambda current: constant_rate(current, n_steps, neuron)) if fast else None,
         )
         for a, b in pairwise(widths)
     ]
@@ -147,7 +147,7 @@ def test_goodness_refuses_unknown_kinds():
 def test_silent_layer_learns_nothing_from_squared_rates_but_something_from_rates():
     def gradient(kind: str) -> float:
         current = torch.full((1, 5), 0.5, requires_grad=True)  # below threshold for ever
-        goodness(steady_rate(current, 8, LIFParameters()), kind).sum().backward()
+        goodness(constant_rate(current, 8, LIFParameters()), kind).sum().backward()
         return current.grad.abs().sum().item()
 
     assert gradient("mean_square") == 0.0
@@ -264,7 +264,7 @@ def remembered_at_once(depth: int) -> int:
     net = network(*[784, *[32] * depth], fast=False)
     pair = (random_images(4), random_images(4, seed=2))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    with counting_remembered() as counts:
+    with activation_memory() as counts:
         train_layers(net, [pair], lambda a, b: forward_forward_loss(a, b), optimizer)
     return counts.most
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from snnlib.checks import instance
 
 
-def pairs(batches: Any) -> Any:
+def image_label_pairs(batches: Any) -> Any:
     """Refuse one pair, or a set of images, in the place of batches of them."""
     one_pair = isinstance(batches, tuple) and bool(batches) and isinstance(batches[0], Tensor)
     if one_pair or hasattr(batches, "labels"):
@@ -20,7 +20,7 @@ def pairs(batches: Any) -> Any:
 
 
 def checked_rate(rate: object, labels: object) -> Tensor:
-    """One label per answer: another shape would be stretched, and hits miscounted."""
+    """One label per answer: another shape would be stretched, and correct ones miscounted."""
     rate, labels = instance("respond(images)", rate, Tensor), instance("labels", labels, Tensor)
     if rate.dim() != 2 or labels.shape != rate.shape[:1] or labels.is_floating_point():
         raise ValueError(

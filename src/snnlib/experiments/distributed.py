@@ -5,7 +5,7 @@ draws the same shuffled batches as a run alone would, and takes its share of
 each. Two sums over the processes make the shares one batch again:
 
 1. The rates, ``[N, 10]`` and small, go round before the loss. So every process
-   computes the loss and the hits of the whole batch: any loss, be it a mean or
+   computes the loss and the correct predictions of the whole batch: any loss, be it a mean or
    a sum, and a last batch of any size come out as in one process.
 2. After the backward pass each process holds the gradient that flows through its
    own images. These are added up in one flat bucket, and every process takes

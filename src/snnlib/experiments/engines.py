@@ -28,7 +28,7 @@ from snnlib.checks.layers import first_layer_in_time
 from snnlib.encoding import constant_encode, poisson_encode
 from snnlib.fast.known_layers import dense_layer, knows, parameters_of, surrogate_of
 from snnlib.fast.walks import RUNNERS, run_layers
-from snnlib.networks import ConvSNN, FullyConnectedSNN, OrdinaryNetwork, SmallConvSNN, layers_of
+from snnlib.networks import ConvSNN, FullyConnectedSNN, NonSpikingNetwork, SmallConvSNN, layers_of
 from snnlib.neurons import LIFParameters
 from snnlib.posts.fifth import last_step_rate, run_neurons
 from snnlib.readout import firing_rate
@@ -93,7 +93,7 @@ def make_network(config: ExperimentConfig) -> nn.Module:
         if config.weight_std is not None:
             for weight in network.parameters():
                 nn.init.normal_(weight, std=config.weight_std)
-    return OrdinaryNetwork(network) if config.neuron == "relu" else network
+    return NonSpikingNetwork(network) if config.neuron == "relu" else network
 
 
 def choose_engine(

@@ -11,7 +11,7 @@ from torch import nn
 
 from snnlib.data import ImageSet
 from snnlib.experiments.images import mover
-from snnlib.fast.steady import steady_rate
+from snnlib.fast.constant import constant_rate
 from snnlib.forward_forward.backprop import BackpropNetwork, BackpropRule
 from snnlib.forward_forward.class_wise import ClassWiseRule, make_classwise_layers
 from snnlib.forward_forward.heads import NetworkWithReadout, NeutralHeadRule, TwoPassRule
@@ -82,10 +82,10 @@ def make_ff_network(config: FFConfig, noise: torch.Generator) -> nn.Module:
 def _fresh_network(config: FFConfig, noise: torch.Generator) -> nn.Module:
     neuron, n_steps, rms = make_neuron(config), config.n_steps, config.input_rms
     if config.rule == "class-wise":
-        steady = partial(steady_rate, n_steps=n_steps, neuron=neuron)
+        fast_rate = partial(constant_rate, n_steps=n_steps, neuron=neuron)
         return ForwardForwardNetwork(
             make_classwise_layers(
-                config.hidden, config.dense, config.kernel, config.receptive_field, steady
+                config.hidden, config.dense, config.kernel, config.receptive_field, fast_rate
             )
         )
     widths = (784, *config.hidden)

@@ -44,7 +44,7 @@ def _few(images: ImageSet) -> ImageSet:
 class ForwardForwardLearner:
     """Any rule of the family: trained on 50,000 images, 10,000 choose the judging layers.
 
-    Per epoch it tells the mean loss, the hits on 1,000 training images and those on
+    Per epoch it tells the mean loss, correct ones of 1,000 training images and of
     the validation images, all layers judging.
     """
 
@@ -85,8 +85,8 @@ class ForwardForwardLearner:
     def evaluate(self) -> dict[str, EpochMetrics]:
         """Look at the validation images."""
         begin, n = time.perf_counter(), len(self.validation)
-        hits = self._first_way(self.validation)
-        return {"validation": EpochMetrics(self.loss, hits, n, time.perf_counter() - begin)}
+        n_correct = self._first_way(self.validation)
+        return {"validation": EpochMetrics(self.loss, n_correct, n, time.perf_counter() - begin)}
 
     def _first_way(self, images: ImageSet) -> int:
         return next(iter(count_correct(self.run, images).values()))
@@ -104,15 +104,15 @@ class ForwardForwardLearner:
         by_way = count_correct(self.run, self.validation)
         ways, choose = list(by_way), self.run.rule.choose
         way = max(ways, key=by_way.__getitem__) if choose else ways[0]
-        hits = count_correct(self.run, self.test)
+        n_correct = count_correct(self.run, self.test)
         extra: dict[str, Any] = {"judged_by": way, "n_correct_validation": by_way}
         extra["n_processes"] = self.run.group.size
         if choose:
             extra["first_layer"] = ways.index(way)
             extra["n_correct_validation_from_layer"] = list(by_way.values())
         else:  # nothing was chosen, so the other ways may be told as well
-            extra["n_correct_test"] = hits
-        result = _result(hits[way], len(self.test), reported.number)
+            extra["n_correct_test"] = n_correct
+        result = _result(n_correct[way], len(self.test), reported.number)
         return {
             "last": None,
             "best_on_test": None,
@@ -124,8 +124,8 @@ class ForwardForwardLearner:
 class PostLearner:
     """A row of the post's table: ``n_training`` images drawn by the seed, a layer per epoch.
 
-    Per layer it tells the last loss and the hits among the training images (at most
-    1,000), the layers above as they were drawn. The record's extras hold the hits among
+    Per layer it tells the last loss and how many training images (at most 1,000) are
+    predicted correctly, the layers above as they were drawn. The record's extras hold those among
     the training images and among the first 64 test images, all that the post looked at.
     """
 
@@ -159,7 +159,7 @@ class PostLearner:
         self.first_losses: list[float] = []
 
     def learn(self, number: int) -> EpochMetrics:
-        """Teach one layer, counted from 1."""
+        """Train one layer, counted from 1."""
         begin = time.perf_counter()
         losses = self.training.learn_layer()
         seconds = time.perf_counter() - begin

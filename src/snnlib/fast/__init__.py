@@ -3,7 +3,7 @@
 In the order of reading:
 
     scan          a whole run of neurons as one step of autograd
-    steady        the same for a current that never changes: a rate and its slope
+    constant      the same for an input that never changes: a rate and its slope
     events        Poisson images, a dense layer, LIF: on the spikes alone (what makes fc fast)
     sparse        convolutions and dense layers on spikes
     fused         the convolutional networks: norm, neurons and max pool in one pass

@@ -64,13 +64,13 @@ def neuron_scan(
         raise ValueError(
             f"currents must be [T, ...] with T of at least 1, got {tuple(currents.shape)}"
         )
-    chosen = choose_engine(currents, surrogate, engine)
+    chosen = choose_backend(currents, surrogate, engine)
     if chosen == "triton" and not isinstance(surrogate, ATan):
         raise ValueError(f"engine triton knows the ATan surrogate only, got {surrogate!r}")
     return cast(Tensor, _Scan.apply(currents, neuron, surrogate, chosen))
 
 
-def choose_engine(currents: Tensor, surrogate: ATan | Sigmoid, engine: str = "auto") -> str:
+def choose_backend(currents: Tensor, surrogate: ATan | Sigmoid, engine: str = "auto") -> str:
     """Tell which engine, ``"triton"`` or ``"torch"``, a scan of these currents uses."""
     if engine == "auto":
         engine = os.environ.get(ENGINE_VARIABLE, "auto")

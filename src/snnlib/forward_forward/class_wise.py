@@ -27,13 +27,13 @@ from snnlib.settings.ff_experiment import grid_shape
 
 
 class ClassLayer(nn.Module):
-    """Weights, a norm and LIF neurons under a steady current, behind a detached input.
+    """Weights, a norm and LIF neurons under a constant input, behind a detached input.
 
     Args:
         prepare: What happens to the input first: nothing, pooling or flattening.
         weights: The linear map, convolutional or dense, without bias.
         norm: Brings each channel of the currents to one size, over the batch.
-        steady: The neurons: currents to rates, in the same shape.
+        fast_rate: The neurons: currents to rates, in the same shape.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class ClassLayer(nn.Module):
         prepare: nn.Module,
         weights: nn.Module,
         norm: nn.Module,
-        steady: Callable[[Tensor], Tensor],
+        fast_rate: Callable[[Tensor], Tensor],
     ) -> None:
         super().__init__()
         self.prepare = prepare
         self.weights = weights
         self.norm = norm
-        self.steady = steady
+        self.fast_rate = fast_rate
 
     def forward(self, inputs: Tensor) -> Tensor:
         """As :meth:`rate`."""
@@ -55,7 +55,7 @@ class ClassLayer(nn.Module):
 
     def rate(self, inputs: Tensor) -> Tensor:
         """Rates ``[N, C, H, W]`` (or ``[N, C]``) for images or for the rates from below."""
-        return self.steady(self.norm(self.weights(self.prepare(inputs.detach()))))
+        return self.fast_rate(self.norm(self.weights(self.prepare(inputs.detach()))))
 
 
 class LocalLinear(nn.Module):
@@ -139,7 +139,7 @@ def make_classwise_layers(
     dense: Sequence[int],
     kernel: int,
     receptive_field: int | None,
-    steady: Callable[[Tensor], Tensor],
+    fast_rate: Callable[[Tensor], Tensor],
 ) -> list[ClassLayer]:
     """Convolutions with so many ``channels``, if any, then dense layers of ``dense`` neurons.
 
@@ -165,5 +165,5 @@ def make_classwise_layers(
             else:
                 weights = nn.Linear(n_in * n_places, n_out, bias=False)
             norm = nn.BatchNorm1d(n_out)
-        layers.append(ClassLayer(nn.Sequential(*prepare), weights, norm, steady))
+        layers.append(ClassLayer(nn.Sequential(*prepare), weights, norm, fast_rate))
     return layers

@@ -82,7 +82,7 @@ def classify_by_rate(
     """The busiest neuron of the last layer, its rate summed over all labels: ``[N]``.
 
     This is the fourth post's first way to predict. Forward-Forward gives the
-    output neurons no class, so it works only if something else has taught them.
+    output neurons no class, so it works only if something else has trained them.
     """
     images = pictures_for(network, images)
     rate = network(with_every_label(images, overlay, n_classes))[-1]

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from snnlib.encoding import poisson_encode
+from snnlib.fast.constant import constant_rate
 from snnlib.fast.known_layers import is_plain_linear
 from snnlib.fast.scan import neuron_scan
-from snnlib.fast.steady import steady_rate
 from snnlib.forward_forward.network import ForwardForwardLayer
 from snnlib.neurons import IFParameters, LIFParameters
 from snnlib.readout import firing_rate
@@ -72,8 +72,8 @@ class PoissonLayer(ScaledInputLayer):
         input_rms: float = 2.0,
     ) -> None:
         fire = partial(neuron_scan, neuron=neuron)
-        steady = partial(steady_rate, n_steps=n_steps, neuron=neuron)
-        super().__init__(in_features, out_features, n_steps, fire, steady, input_rms)
+        fast_rate = partial(constant_rate, n_steps=n_steps, neuron=neuron)
+        super().__init__(in_features, out_features, n_steps, fire, fast_rate, input_rms)
         self._neuron = neuron
         self.noise = noise
 
@@ -85,8 +85,8 @@ class PoissonLayer(ScaledInputLayer):
     @neuron.setter
     def neuron(self, neuron: Any) -> None:
         self._neuron, self.fire = neuron, partial(neuron_scan, neuron=neuron)
-        self.steady = partial(steady_rate, n_steps=self.n_steps, neuron=neuron)
-        self.steady_is_for = self.fire, self.n_steps
+        self.fast_rate = partial(constant_rate, n_steps=self.n_steps, neuron=neuron)
+        self.fast_rate_is_for = self.fire, self.n_steps
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Spikes ``[T, N, K]`` for images ``[N, ...]``."""
@@ -96,7 +96,7 @@ class PoissonLayer(ScaledInputLayer):
     def rate(self, inputs: Tensor) -> Tensor:
         """Rates ``[N, K]`` for images ``[N, ...]``, with fresh spikes at every call."""
         quick = inputs.is_cpu and is_plain_linear(self.linear)
-        quick = quick and self.fire == self.steady_is_for[0]
+        quick = quick and self.fire == self.fast_rate_is_for[0]
         if not quick or self.linear.weight.dtype != torch.float32:
             return firing_rate(self(inputs))
         from snnlib.fast.events import poisson_linear_lif  # numba, which no other layer needs
@@ -127,8 +127,8 @@ def make_layer(
     if neuron is None:
         return kind(n_in, n_out, 1, torch.relu, torch.relu, input_rms)
     fire = partial(neuron_scan, neuron=neuron)
-    steady = partial(steady_rate, n_steps=n_steps, neuron=neuron)
-    return kind(n_in, n_out, n_steps, fire, steady, input_rms)
+    fast_rate = partial(constant_rate, n_steps=n_steps, neuron=neuron)
+    return kind(n_in, n_out, n_steps, fire, fast_rate, input_rms)
 
 
 def make_layers(

@@ -6,7 +6,7 @@ busy on positive and quiet on negative images; no error travels back from layer
 to layer (Hinton 2022, Sec. 2; for spiking layers Ghader et al. 2025).
 
 The time loop lives elsewhere: a layer is handed the neurons it uses, ``fire``
-for spikes and ``steady`` for the rate under a steady current.
+for spikes and ``fast_rate`` for the rate under a constant input.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -34,9 +34,9 @@ class ForwardForwardLayer(nn.Module):
     Args:
         in_features: Width of the input; images are flattened.
         out_features: Number of neurons K.
-        n_steps: Time steps T for which a steady input is shown.
+        n_steps: Time steps T for which a constant input is shown.
         fire: The neurons: currents ``[T, N, K]`` to spikes ``[T, N, K]``, each time from rest.
-        steady: A faster way to the rate when all steps are alike: current ``[N, K]`` to rate
+        fast_rate: A faster way to the rate when all steps are alike: current ``[N, K]`` to rate
             ``[N, K]``; without it, or with another ``fire`` or ``n_steps``, ``fire`` is counted.
         input_rms: Root mean square of the normalised input.
     """
@@ -47,7 +47,7 @@ class ForwardForwardLayer(nn.Module):
         out_features: int,
         n_steps: int,
         fire: Callable[[Tensor], Tensor],
-        steady: Callable[[Tensor], Tensor] | None = None,
+        fast_rate: Callable[[Tensor], Tensor] | None = None,
         input_rms: float = 2.0,
     ) -> None:
         super().__init__()
@@ -56,8 +56,8 @@ class ForwardForwardLayer(nn.Module):
         self.linear = nn.Linear(in_features, out_features)
         self.n_steps = checks.whole_number("n_steps", n_steps, 1)
         self.fire = fire
-        self.steady = steady
-        self.steady_is_for = fire, self.n_steps
+        self.fast_rate = fast_rate
+        self.fast_rate_is_for = fire, self.n_steps
         self.input_rms = checks.number("input_rms", input_rms, above=0)
 
     def current(self, inputs: Tensor) -> Tensor:
@@ -107,9 +107,9 @@ class ForwardForwardLayer(nn.Module):
         return firing_rate(self(inputs))
 
     def rate_of(self, current: Tensor) -> Tensor:
-        """Rates under a steady current of any shape, by the fast way where there is one."""
-        if self.steady is not None and self.steady_is_for == (self.fire, self.n_steps):
-            return self.steady(current)
+        """Rates under a constant input of any shape, by the fast way where there is one."""
+        if self.fast_rate is not None and self.fast_rate_is_for == (self.fire, self.n_steps):
+            return self.fast_rate(current)
         return firing_rate(self._spikes(current.expand(self.n_steps, *current.shape)))
 
 
@@ -121,8 +121,8 @@ class ForwardForwardNetwork(nn.Module):
 
     Args:
         layers: From the image upwards.
-        pass_on: What a layer gives the next: its ``"rate"``, shown as a steady
-            current, or its ``"spikes"``, step by step.
+        pass_on: What a layer gives the next: its ``"rate"``, shown as a constant
+            input, or its ``"spikes"``, step by step.
     """
 
     def __init__(self, layers: Sequence[nn.Module], pass_on: str = "rate") -> None:

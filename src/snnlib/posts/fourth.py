@@ -204,7 +204,7 @@ class PostTraining:
         return overlay(pictures, true).flatten(1), overlay(pictures, wrong).flatten(1), true
 
     def learn_layer(self) -> list[float]:
-        """Teach the next layer; the loss of each of its updates.
+        """Train the next layer; the loss of each of its updates.
 
         Raises:
             FloatingPointError: A gradient or a weight is not finite.

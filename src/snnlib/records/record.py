@@ -51,7 +51,7 @@ def renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Result:
-    """Hits among ``n_images`` after an epoch, with the 95 % interval of their share.
+    """Correct predictions among ``n_images`` after an epoch, with the 95 % interval of their share.
 
     Raises:
         ValueError: A count is impossible, or the interval does not enclose the share.

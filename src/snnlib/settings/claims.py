@@ -170,7 +170,7 @@ _FAULTS = ("state", "softplus", "label", "norm", "scale")
 _ALL += [
     Claim(
         "ff-faults",
-        "What each fault of the Forward-Forward code costs: row 8 with them mended one at a time.",
+        "What each fault of the Forward-Forward code costs: row 8 with them fixed one at a time.",
         (
             *("ff-mend-none", "ff-mend-updates", "ff-mend-images", "ff-mend-all"),
             *(f"ff-{side}-{fault}" for side in ("mend", "keep") for fault in _FAULTS),
@@ -183,7 +183,7 @@ _ALL += [
     ),
     Claim(
         "ff-good",
-        "Forward-Forward with spikes, every fault mended and an honest test.",
+        "Forward-Forward with spikes, every fault fixed and an honest test.",
         ("ff-good-500", "ff-long-500", "ff-long-1000", "ff-long-poisson"),
         post=4,
         test_accuracy=56.4,
@@ -232,7 +232,7 @@ _ALL += [
     ),
     Claim(
         "ff-class",
-        "Dense layers whose neurons belong to classes: one look at an image teaches, one answers.",
+        "Dense layers whose neurons belong to classes: one pass trains, one predicts.",
         ("ff-class-500", "ff-class-1000", "ff-every-500", "ff-vs-bptt"),
     ),
 ]

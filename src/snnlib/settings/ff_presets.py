@@ -25,7 +25,7 @@ ROWS = [
     _row(8, "predicted by goodness"),
 ]
 
-MENDS: dict[str, dict[str, Any]] = {
+FIXES: dict[str, dict[str, Any]] = {
     "state": {"shared_state": False},
     "softplus": {"loss": "softplus"},
     "label": {"label_in_column": False},
@@ -37,20 +37,20 @@ MENDS: dict[str, dict[str, Any]] = {
 
 
 def _ablation() -> list[PostConfig]:
-    """Row 8 with one fault mended, with all mended, and all mended but one."""
+    """Row 8 with one fault fixed, with all fixed, and all fixed but one."""
     # 20 steps are the default of the post's script; 100 would tell the same five times slower.
     row = replace(ROWS[7], name="ff-mend-none", n_steps=20)
-    everything = {k: v for mend in MENDS.values() for k, v in mend.items()}
+    everything = {k: v for fix in FIXES.values() for k, v in fix.items()}
     runs = [row]
-    for name, mend in MENDS.items():
-        question = f"Row 8 with one fault mended ({name}): what is it worth alone?"
-        runs.append(replace(row, name=f"ff-mend-{name}", question=question, **mend))
+    for name, fix in FIXES.items():
+        question = f"Row 8 with one fault fixed ({name}): what is it worth alone?"
+        runs.append(replace(row, name=f"ff-mend-{name}", question=question, **fix))
         if name == "updates":
             continue  # it is part of "images"
-        kept = everything | {key: getattr(row, key) for key in mend if key != "n_updates"}
-        question = f"All faults of row 8 mended but one ({name}): what does it cost?"
+        kept = everything | {key: getattr(row, key) for key in fix if key != "n_updates"}
+        question = f"All faults of row 8 fixed but one ({name}): what does it cost?"
         runs.append(replace(row, name=f"ff-keep-{name}", question=question, **kept))
-    question = "All faults of row 8 mended together: where does the post's network get?"
+    question = "All faults of row 8 fixed together: where does the post's network get?"
     runs.append(replace(row, name="ff-mend-all", question=question, **everything))
     return runs
 
@@ -92,7 +92,7 @@ GOOD_PRESETS: dict[str, FFConfig] = {
         replace(
             _GOOD,
             name="ff-long-poisson",
-            question="ff-long-500 on Poisson spikes, as many steps: do the dice still help?",
+            question="ff-long-500 on Poisson spikes, as many steps: do random numbers still help?",
             encoding="poisson",
             epochs=100,
             loss_slope=3.0,
@@ -149,7 +149,7 @@ COMPARED_PRESETS: dict[str, FFConfig] = {
         _variant(
             "ff-compare",
             "ff-vs-bptt",
-            "The same spiking layers, taught by BPTT: how good?",
+            "The same spiking layers, trained by BPTT: how good?",
             rule="bptt",
         ),
         _variant(
@@ -254,7 +254,7 @@ TRIED_PRESETS: dict[str, FFConfig] = {
     f"ff-try-{name}": _variant("ff-tried", f"ff-try-{name}", question, epochs=8, **settings)
     for name, (question, settings) in _TRIED.items()
 }
-# Ideas that were tried, lost and are taught nowhere: their records stay, their code is in the
+# Ideas that were tried, lost and are in no chapter: their records stay, their code is in the
 # commit that is named here.
 RETIRED = dict.fromkeys(("ff-try-all", "ff-try-label", "ff-try-peer"), "ae2e60d4")
 FF_PRESETS: dict[str, FFConfig | PostConfig] = {

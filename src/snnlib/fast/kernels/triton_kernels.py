@@ -1,9 +1,9 @@
 # mypy: disallow-untyped-defs=False
-"""The loops over time of ``scan`` and ``steady`` as Triton kernels, for CUDA tensors.
+"""The loops over time of ``scan`` and ``constant`` as Triton kernels, for CUDA tensors.
 
 Neurons do not talk to each other there, so each program takes one block of them and
 walks through time alone, holding V (or its gradient) in registers: one read per
-current and one write per spike. Only ``scan`` and ``steady`` import this file, and
+current and one write per spike. Only ``scan`` and ``constant`` import this file, and
 only when a CUDA tensor arrives.
 
 Right in Triton's interpreter, which a test runs; never timed on a GPU.
@@ -215,7 +215,7 @@ def walk(
     hard: float,
     attached: float,
 ) -> tuple[Tensor, Tensor]:
-    """Rate and slope of every neuron; arguments as ``steady._constants`` lists them."""
+    """Rate and slope of every neuron; arguments as ``constant._constants`` lists them."""
     current = current.contiguous()
     rate, slope = torch.empty_like(current), torch.empty_like(current)
     block = 1024

@@ -1,4 +1,4 @@
-"""The rate of LIF neurons under a steady current, and its slope, in one walk through time.
+"""The rate of LIF neurons under a constant input, and its slope, in one walk through time.
 
 When every time step brings the same current X, the rate of a neuron is a
 function of one number, and so is its surrogate gradient. The derivative can
@@ -32,7 +32,7 @@ from snnlib.neurons import check_neuron
 from snnlib.surrogate import ATan, Sigmoid, check_surrogate
 
 
-def steady_rate(
+def constant_rate(
     current: Tensor, n_steps: int, neuron: Any, surrogate: ATan | Sigmoid = ATan()
 ) -> Tensor:
     """Count the spikes of LIF neurons that see the same current at every step.
