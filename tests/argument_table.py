@@ -252,7 +252,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
     ),
     "intervals.accuracy_interval": (
         intervals.accuracy_interval,
-        dict(n_correct=3, n_images=4, confidence=0.5),
+        dict(n_correct=3, n_images=4),
         {},
     ),
     "intervals.difference_interval": (
@@ -294,7 +294,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
     "plotting.plot_raster": (plotting.plot_raster, dict(spikes=RATES), {"spikes": (FINITE,)}),
     "plotting.plot_images": (
         plotting.plot_images,
-        dict(images=GREYS, columns=2, limits=(0.0, 0.5)),
+        dict(images=GREYS, columns=2),
         {"images": (PICTURES,)},
     ),
     "plotting.plot_confusion": (
@@ -363,7 +363,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
     ),
     "theory.poisson_rate_interval": (
         theory.poisson_rate_interval,
-        dict(probability=RATES, n_steps=4, n_sigma=1.5),
+        dict(probability=RATES, n_steps=4),
         {"probability": (GREY,)},
     ),
     "training.train_epoch": (
@@ -371,7 +371,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         dict(max_grad_norm=0.5, epoch=2),
         {},
     ),
-    "training.fit": (fit, dict(n_epochs=3, start_epoch=1), {}),
+    "training.fit": (fit, dict(n_epochs=3), {}),
     "training.run_epochs": (run_epochs, dict(n_epochs=2), {}),
 }
 

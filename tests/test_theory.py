@@ -55,8 +55,6 @@ def test_questions_without_an_answer_are_refused():
         first_spike_step(torch.tensor(math.nan), LIFParameters())
     with pytest.raises(ValueError, match="neuron must be LIFParameters"):
         first_spike_step(torch.ones(1), IFParameters())
-    with pytest.raises(ValueError, match="n_sigma must be a finite number of at least 0, got -2"):
-        poisson_rate_interval(torch.ones(1), 5, n_sigma=-2)
 
 
 @pytest.mark.parametrize("neuron", NEURONS, ids=str)

@@ -159,7 +159,7 @@ def test_a_run_in_two_parts_ends_bit_identical_to_one_in_one_part():
     noisy_fit(whole, 4)
 
     history = noisy_fit(parts, 2)
-    history = noisy_fit(parts, 4, start_epoch=2, history=history)
+    history = noisy_fit(parts, 4, history=history)
 
     assert torch.equal(whole.weight, parts.weight)
     assert [epoch.number for epoch in history.epochs] == [1, 2, 3, 4]
@@ -182,9 +182,10 @@ def test_callbacks_hear_of_every_epoch_in_order():
     assert heard == [("start", 1), ("end", 1), ("start", 2), ("end", 2)]
 
 
-def test_a_start_that_does_not_fit_the_history_is_refused():
-    with pytest.raises(ValueError, match="start_epoch"):
-        noisy_fit(toy_network(), 4, start_epoch=2)
+def test_more_history_than_epochs_is_refused():
+    history = noisy_fit(toy_network(), 2)
+    with pytest.raises(ValueError, match="history must be of no more than 1 epochs"):
+        noisy_fit(toy_network(), 1, history=history)
 
 
 def test_history_survives_the_way_through_plain_dictionaries():

@@ -6,27 +6,22 @@ from statistics import NormalDist
 from snnlib.checks import number, whole_number
 
 
-def accuracy_interval(
-    n_correct: int, n_images: int, confidence: float = 0.95
-) -> tuple[float, float]:
-    """Range in which the true accuracy plausibly lies (Wilson 1927, Eq. 1).
+def accuracy_interval(n_correct: int, n_images: int) -> tuple[float, float]:
+    """Range in which the true accuracy plausibly lies, 95 % (Wilson 1927, Eq. 1).
 
     Args:
         n_correct: Correctly classified images, from 0 to ``n_images``.
         n_images: Images looked at, at least 1.
-        confidence: Probability that such an interval covers the truth.
 
     Returns:
         Lower and upper end, both in [0, 1].
 
     Raises:
-        ValueError: A count is impossible or no whole number, or ``confidence`` is not in (0, 1).
+        ValueError: A count is impossible or no whole number.
     """
     n_images = whole_number("n_images", n_images, least=1)
     n_correct = whole_number("n_correct", n_correct, 0, n_images)
-    confidence = number("confidence", confidence, above=0, below=1)
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share = n_correct / n_images
+    share, z = n_correct / n_images, NormalDist().inv_cdf(0.975)
     centre = share + z * z / (2 * n_images)
     spread = z * math.sqrt(share * (1 - share) / n_images + z * z / (4 * n_images**2))
     scale = 1 + z * z / n_images

@@ -18,7 +18,6 @@ from snnlib.checks import (
     image_tensor,
     label_tensor,
     number,
-    refuse,
     tensor,
     whole_number,
 )
@@ -109,21 +108,19 @@ def plot_images(
     titles: Sequence[str] | None = None,
     columns: int = 10,
     cmap: str = "gray",
-    limits: tuple[float, float] | None = (0.0, 1.0),
 ) -> np.ndarray:
     """Draw images in a grid.
 
     Args:
-        images: ``[N, 28, 28]`` or ``[N, 1, 28, 28]``, floating point; NaN stays blank.
+        images: ``[N, 28, 28]`` or ``[N, 1, 28, 28]``, floating point, 0 darkest and 1 lightest;
+            NaN stays blank.
         titles: One per image.
         columns: Images per row.
         cmap: Colour map.
-        limits: Values of the darkest and the lightest colour; ``None`` fits each image.
 
     Returns:
         The array of axes, one per cell of the grid.
     """
-    low, high = _limits(limits)
     images = image_tensor("images", images, unread=True)
     columns = whole_number("columns", columns, least=1)
     _check(
@@ -142,19 +139,10 @@ def plot_images(
     for cell in grid.flat:
         cell.axis("off")
     for index, (cell, picture) in enumerate(zip(grid.flat, pictures, strict=False)):
-        cell.imshow(picture, cmap=cmap, vmin=low, vmax=high)
+        cell.imshow(picture, cmap=cmap, vmin=0.0, vmax=1.0)
         if titles is not None:
             cell.set_title(titles[index], fontsize=9)
     return grid
-
-
-def _limits(limits: tuple[float, float] | None) -> tuple[float | None, float | None]:
-    if limits is None:
-        return None, None
-    if not isinstance(limits, tuple | list) or len(limits) != 2:
-        refuse("limits", "two numbers or None", limits)
-    low = number("limits[0]", limits[0])
-    return low, number("limits[1]", limits[1], above=low)
 
 
 def plot_curves(

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from snnlib.checks import finite, float_tensor, grey_tensor, instance, number, whole_number
+from snnlib.checks import finite, float_tensor, grey_tensor, instance, whole_number
 from snnlib.neurons import LIFParameters
 
 
@@ -96,9 +96,7 @@ def firing_rate_curve(current: Tensor, neuron: LIFParameters) -> Tensor:
     return 1 / first_spike_step(current, neuron)
 
 
-def poisson_rate_interval(
-    probability: Tensor, n_steps: int, n_sigma: float = 2.0
-) -> tuple[Tensor, Tensor]:
+def poisson_rate_interval(probability: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
     """Give the range in which the measured rate of a Poisson-encoded pixel should lie.
 
     The spike count of a pixel p over T steps is binomial, so its rate has mean p
@@ -107,17 +105,15 @@ def poisson_rate_interval(
     Args:
         probability: Grey values p in [0, 1], any shape; a tensor or NumPy array.
         n_steps: Number of steps T, at least 1.
-        n_sigma: Half-width in standard errors.
 
     Returns:
-        Lower and upper end, in the shape of ``probability``, cut to [0, 1].
+        Two standard errors below and above p, in the shape of ``probability``, cut to [0, 1].
 
     Raises:
-        ValueError: A probability lies outside [0, 1], ``n_steps`` is no whole number of
-            at least 1, or ``n_sigma`` no number of at least 0.
+        ValueError: A probability lies outside [0, 1], or ``n_steps`` is no whole number of
+            at least 1.
     """
     n_steps = whole_number("n_steps", n_steps, least=1)
-    n_sigma = number("n_sigma", n_sigma, least=0)
     probability = grey_tensor("probability", probability)
-    spread = n_sigma * (probability * (1 - probability) / n_steps).sqrt()
+    spread = 2 * (probability * (1 - probability) / n_steps).sqrt()
     return (probability - spread).clamp(min=0), (probability + spread).clamp(max=1)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from snnlib.checks import number as checked_number
-from snnlib.checks import whole_number
+from snnlib.checks import refuse, whole_number
 from snnlib.checks.divergence import DivergenceCheck, check_finite_network
 from snnlib.checks.loops import checked_loss, checked_rate, image_label_pairs
 from snnlib.metrics import Epoch, EpochMetrics, History
@@ -162,7 +162,6 @@ def fit(
     optimizer: torch.optim.Optimizer,
     n_epochs: int,
     *,
-    start_epoch: int = 0,
     history: History | None = None,
     on_epoch_start: Callable[[int], None] | None = None,
     on_epoch_end: Callable[[Epoch], None] | None = None,
@@ -170,10 +169,10 @@ def fit(
 ) -> History:
     """Train for ``n_epochs`` epochs and evaluate after each.
 
-    To resume, load weights, optimizer and scheduler first, then pass the number
-    of finished epochs as ``start_epoch`` and their ``history``. If the randomness
-    of an epoch depends on nothing but its number (seed it in ``on_epoch_start``),
-    an interrupted and resumed run ends exactly like an undisturbed one.
+    To resume, load weights, optimizer and scheduler first, then pass the ``history``
+    of the finished epochs. If the randomness of an epoch depends on nothing but its
+    number (seed it in ``on_epoch_start``), an interrupted and resumed run ends exactly
+    like an undisturbed one.
 
     Args:
         network: Holds the weights.
@@ -183,8 +182,7 @@ def fit(
         loss: Rates and labels to a scalar.
         optimizer: Owns the weights of ``network``.
         n_epochs: Number of epochs in all, finished ones included.
-        start_epoch: Epochs already finished.
-        history: Their metrics; continued and returned.
+        history: Metrics of the epochs already finished; continued and returned.
         on_epoch_start: Called with the number of the epoch about to start.
         on_epoch_end: Called with each finished :class:`Epoch`.
         **options: Handed to :func:`train_epoch`: scheduler, autocast,
@@ -195,17 +193,12 @@ def fit(
 
     Raises:
         FloatingPointError: The network diverged, or a loss is not finite.
-        ValueError: ``n_epochs`` or ``start_epoch`` is no whole number of at least 0, or
-            ``start_epoch`` does not fit ``n_epochs`` or ``history``.
+        ValueError: ``n_epochs`` is no whole number of at least 0, or ``history`` is longer.
     """
     n_epochs = whole_number("n_epochs", n_epochs, least=0)
-    start_epoch = whole_number("start_epoch", start_epoch, least=0)
     history = History() if history is None else history
-    if start_epoch != len(history) or start_epoch > n_epochs:
-        raise ValueError(
-            f"start_epoch must equal the {len(history)} epochs of history and not pass "
-            f"n_epochs={n_epochs}, got {start_epoch}"
-        )
+    if len(history) > n_epochs:
+        refuse("history", f"of no more than {n_epochs} epochs, as n_epochs says", len(history))
 
     def learn(number: int) -> EpochMetrics:
         if on_epoch_start is not None:

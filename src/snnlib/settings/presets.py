@@ -46,6 +46,14 @@ _RECIPE: dict[str, Any] = {
     "batch_size": 128,
     "drop_last": True,
 }
+_SOFT: dict[str, Any] = {  # what is over the threshold stays, and potentials are the answer
+    **_RECIPE,
+    "reset": "subtract",
+    "readout": "membrane",
+    "loss": "logit_cross_entropy",
+}
+_TURNED: dict[str, Any] = {"rotate_degrees": 10.0, "zoom": 0.1}
+_MOVES: dict[str, Any] = {**_SOFT, **_TURNED, "shift_pixels": 1}
 _FIFTH = _FC.but(
     "post5",
     "How far does the fifth post's network get with its own gradient: last step, analog image?",
@@ -59,11 +67,6 @@ _FIFTH = _FC.but(
     spike="sigmoid",
     rule="last_step",
 )
-_SOFT: dict[str, Any] = {  # what is over the threshold stays, and potentials are the answer
-    "reset": "subtract",
-    "readout": "membrane",
-    "loss": "logit_cross_entropy",
-}
 _QUICK: dict[str, Any] = {"limit": 10_000, "test_limit": 2_000, "epochs": 2}
 
 
@@ -113,16 +116,14 @@ def _convolutional() -> list[ExperimentConfig]:
             "With small turns and stretches besides the shifts: does it pass 99.5 %?",
             claim="csnn-best",
             epochs=24,
-            rotate_degrees=10.0,
-            zoom=0.1,
             **_RECIPE,
+            **_TURNED,
         ),
         _CSNN.but(
             "csnn-soft",
             "Does it pass 99.5 % with a soft reset, and an answer read from potentials?",
             claim="csnn-best",
             epochs=20,
-            **_RECIPE,
             **_SOFT,
         ),
         _CSNN.but(
@@ -130,10 +131,7 @@ def _convolutional() -> list[ExperimentConfig]:
             "As csnn-soft, images also turned and stretched but less shifted: does it pass 99.5 %?",
             claim="csnn-best",
             epochs=20,
-            rotate_degrees=10.0,
-            zoom=0.1,
-            **{**_RECIPE, "shift_pixels": 1},
-            **_SOFT,
+            **_MOVES,
         ),
         _CSNN.but(
             "csnn-short",
@@ -147,7 +145,6 @@ def _convolutional() -> list[ExperimentConfig]:
             "And with a soft reset and an answer read from potentials?",
             claim="csnn-short",
             epochs=10,
-            **_RECIPE,
             **_SOFT,
         ),
         _CSNN.but(
@@ -155,7 +152,6 @@ def _convolutional() -> list[ExperimentConfig]:
             "And in eight epochs, which two processor cores finish in a quarter of an hour?",
             claim="csnn-short",
             epochs=8,
-            **_RECIPE,
             **_SOFT,
         ),
         _CSNN.but(
@@ -164,10 +160,7 @@ def _convolutional() -> list[ExperimentConfig]:
             claim="csnn-short",
             epochs=8,
             early_steps=2,
-            rotate_degrees=10.0,
-            zoom=0.1,
-            **{**_RECIPE, "shift_pixels": 1},
-            **_SOFT,
+            **_MOVES,
         ),
         _CSNN.but(
             "csnn-16",
@@ -182,14 +175,16 @@ def _convolutional() -> list[ExperimentConfig]:
             "small-conv",
             "Does the small network, its convolutions inside the time loop, pass 99 %, honestly?",
             normalise=False,
-            **{**_RECIPE, "epochs": 20},
+            epochs=20,
+            **_RECIPE,
         ),
         _SMALL.but(
             "small-conv-soft",
             "And with a soft reset, all else the same?",
             normalise=False,
             reset="subtract",
-            **{**_RECIPE, "epochs": 20},
+            epochs=20,
+            **_RECIPE,
         ),
         _SMALL,
         _SMALL.but(
