@@ -193,7 +193,7 @@ REFUSED = {
     "input_rms": [lambda bad: ForwardForwardLayer(3, 3, 2, torch.relu, None, bad)],
     "in_features": [lambda bad: ForwardForwardLayer(bad, 3, 2, torch.relu)],
     "out_features": [lambda bad: ForwardForwardLayer(3, bad, 2, torch.relu)],
-    "hand_over": [lambda bad: ForwardForwardNetwork([], bad)],
+    "pass_on": [lambda bad: ForwardForwardNetwork([], bad)],
     "first_layer": [lambda bad: classify_by_goodness(FF, GREY, first_layer=bad)],
     "side": [lambda bad: LocalLinear(bad, 10, 2)],
     "field": [lambda bad: LocalLinear(6, 10, bad)],

@@ -13,7 +13,8 @@ from snnlib.intervals import accuracy_interval
 class EpochMetrics:
     """Mean loss and correct predictions of one pass over some images, and the seconds it took.
 
-    ``loss`` may be NaN or infinite, which is how a run ends that diverges.
+    ``loss`` may be NaN or infinite, which is how a run ends that diverges. ``correct``
+    says for each image whether it was predicted correctly, where that was kept.
 
     Raises:
         ValueError: A count is impossible, or something is no number.
@@ -23,6 +24,7 @@ class EpochMetrics:
     n_correct: int
     n_images: int
     seconds: float
+    correct: tuple[bool, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not (isinstance(self.loss, float) and not math.isfinite(self.loss)):

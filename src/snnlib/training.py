@@ -43,10 +43,10 @@ class _Tally:
 
     def add(self, loss: Tensor, rate: Tensor, labels: Tensor) -> None:
         self.losses.append(loss.detach())
-        self.correct.append((predict(rate.detach()) == labels).sum())
+        self.correct.append(predict(rate.detach()) == labels)
         self.sizes.append(len(labels))
 
-    def metrics(self) -> EpochMetrics:
+    def metrics(self, keep: bool = False) -> EpochMetrics:
         if not self.sizes:
             raise ValueError(
                 "batches must hold at least one batch, got none (an iterator lasts for one pass)"
@@ -54,8 +54,10 @@ class _Tally:
         n_images = sum(self.sizes)
         losses = torch.stack(self.losses).cpu().double()
         loss = (losses @ torch.tensor(self.sizes, dtype=torch.float64)).item() / n_images
-        n_correct = int(torch.stack(self.correct).sum())
-        return EpochMetrics(loss, n_correct, n_images, time.perf_counter() - self.start)
+        correct = torch.cat(self.correct)
+        kept = tuple(correct.tolist()) if keep else ()
+        seconds = time.perf_counter() - self.start
+        return EpochMetrics(loss, int(correct.sum()), n_images, seconds, kept)
 
 
 def train_epoch(
@@ -137,7 +139,7 @@ def train_epoch(
 def evaluate(
     network: nn.Module, respond: Respond, batches: ImageBatches, loss: Loss
 ) -> EpochMetrics:
-    """Measure loss and accuracy without touching the weights.
+    """Measure loss and accuracy, image by image, without touching the weights.
 
     The network is in evaluation mode meanwhile; each layer returns to the mode it had.
 
@@ -150,7 +152,7 @@ def evaluate(
         for images, labels in image_label_pairs(batches):
             rate = checked_rate(respond(images), labels).float()
             tally.add(checked_loss(loss(rate, labels)), rate, labels)
-    return tally.metrics()
+    return tally.metrics(keep=True)
 
 
 def fit(

@@ -592,3 +592,13 @@ def test_a_config_is_immutable_and_equal_by_its_settings():
     assert ExperimentConfig("a", "b", "c?") == ExperimentConfig("a", "b", "c?")
     with pytest.raises(AttributeError):
         FC.lr = 1.0
+
+
+@pytest.mark.parametrize("protocol", ["post", "honest"])
+def test_a_record_says_which_test_images_were_predicted_correctly(protocol, run, tmp_path):
+    config = replace(FC, protocol=protocol, epochs=3)
+    place = tmp_path / "run.pt"
+    whole = run(config, checkpoint=place)
+    assert sum(whole.result.images_correct()) == whole.result.n_correct
+    again = run(config, resume=place)  # nothing is left to be learnt
+    assert again.result == whole.result

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import random
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,6 +14,7 @@ import torch
 
 from snnlib.intervals import accuracy_interval
 from snnlib.records.checkpoints import load_checkpoint, load_weights, save_checkpoint, save_weights
+from snnlib.records.correct import pack_correct, unpack_correct
 from snnlib.records.ledger import (
     LedgerWarning,
     append_record,
@@ -93,7 +95,7 @@ def test_every_line_of_the_packaged_ledger_is_a_valid_record_of_its_own():
         ("threads", 0),
         ("dirty", "no"),
         ("finished", "2026-01-31T12:00:00"),
-        ("schema_version", 2),
+        ("schema_version", 3),
         ("versions", None),
     ],
 )
@@ -314,3 +316,38 @@ def test_a_record_that_was_written_twice_counts_once_and_one_seed_run_twice_is_t
     assert summary([one, one]) == summary([one])
     assert "2 seeds" in summary([one, two, two])
     assert "2 runs of 1 seed," in summary([one, record(id="c")])
+
+
+# --- which images were predicted correctly
+
+
+@pytest.mark.parametrize("n_images", [1, 7, 8, 9, 10_000])
+def test_packed_bits_come_back_as_they_were(n_images):
+    bits = [i % 7 != 0 for i in range(n_images)]
+    assert unpack_correct(pack_correct(bits), n_images) == bits
+    assert unpack_correct(pack_correct([False] * n_images), n_images) == [False] * n_images
+
+
+def test_ten_thousand_bits_of_a_good_network_take_less_than_a_kilobyte():
+    generator = random.Random(0)
+    bits = [generator.random() < 0.99 for _ in range(10_000)]
+    assert len(pack_correct(bits)) < 1000
+
+
+def test_bits_that_do_not_fit_their_count_are_refused():
+    packed = pack_correct([True, False, True])
+    assert Result(2, 3, 1, 0.1, 1.0, packed).images_correct() == [True, False, True]
+    with pytest.raises(ValueError, match="correct must be of 1 images predicted correctly"):
+        Result(1, 3, 1, 0.0, 1.0, packed)
+    with pytest.raises(ValueError, match="correct must be of 4 images, got 3 bits"):
+        unpack_correct(packed, 4)
+    with pytest.raises(ValueError, match="correct must be a packed list of bits"):
+        unpack_correct("no such text", 4)
+
+
+def test_a_line_of_version_one_is_still_read(tmp_path):
+    old = record().to_dict() | {"schema_version": 1}
+    for name in ("last", "best_on_test", "validation_selected"):
+        if old[name] is not None:
+            old[name].pop("correct")
+    assert RunRecord.from_dict(old).result.correct == ""

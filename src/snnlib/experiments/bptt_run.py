@@ -30,6 +30,7 @@ from snnlib.metrics import Epoch, EpochMetrics, History
 from snnlib.posts.fifth import sum_of_squares
 from snnlib.posts.third import log_softmax_mse, softmax_mse
 from snnlib.readout import rate_cross_entropy, rate_mse
+from snnlib.records.correct import pack_correct
 from snnlib.records.environment import has_bfloat16_instructions, pick_device
 from snnlib.records.record import Result
 from snnlib.settings.experiment import ExperimentConfig
@@ -168,7 +169,8 @@ class BackpropLearner:
 
 def _result(metrics: EpochMetrics, epoch: int) -> Result:
     low, high = accuracy_interval(metrics.n_correct, metrics.n_images)
-    return Result(metrics.n_correct, metrics.n_images, epoch, low, high)
+    correct = pack_correct(metrics.correct) if metrics.correct else ""
+    return Result(metrics.n_correct, metrics.n_images, epoch, low, high, correct)
 
 
 def prepare_run(

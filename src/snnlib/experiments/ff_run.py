@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from snnlib.data import ImageSet, load_mnist, split_validation
 from snnlib.experiments.distributed import Group
@@ -13,6 +13,7 @@ from snnlib.experiments.ff_factory import prepare_ff, prepare_post
 from snnlib.experiments.images import checked_images, describe_sets
 from snnlib.experiments.learner import Progress
 from snnlib.forward_forward.training import (
+    correct_by_way,
     count_correct,
     learn_epoch,
     load_state,
@@ -20,7 +21,8 @@ from snnlib.forward_forward.training import (
 )
 from snnlib.intervals import accuracy_interval
 from snnlib.metrics import Epoch, EpochMetrics, History
-from snnlib.posts.fourth import count_correct_post
+from snnlib.posts.fourth import correct_post
+from snnlib.records.correct import pack_correct
 from snnlib.records.environment import pick_device
 from snnlib.records.record import Result
 from snnlib.settings.ff_experiment import FFConfig, PostConfig
@@ -104,15 +106,15 @@ class ForwardForwardLearner:
         by_way = count_correct(self.run, self.validation)
         ways, choose = list(by_way), self.run.rule.choose
         way = max(ways, key=by_way.__getitem__) if choose else ways[0]
-        n_correct = count_correct(self.run, self.test)
+        correct = correct_by_way(self.run, self.test)
         extra: dict[str, Any] = {"judged_by": way, "n_correct_validation": by_way}
         extra["n_processes"] = self.run.group.size
         if choose:
             extra["first_layer"] = ways.index(way)
             extra["n_correct_validation_from_layer"] = list(by_way.values())
         else:  # nothing was chosen, so the other ways may be told as well
-            extra["n_correct_test"] = n_correct
-        result = _result(n_correct[way], len(self.test), reported.number)
+            extra["n_correct_test"] = {name: int(right.sum()) for name, right in correct.items()}
+        result = _result(correct[way], reported.number)
         return {
             "last": None,
             "best_on_test": None,
@@ -188,17 +190,22 @@ class PostLearner:
             "n_correct_first_64_test": self._count(first, 3),
             "first_losses": self.first_losses,
         }
-        result = _result(self._count(self.test, 1), len(self.test), reported.number)
+        result = _result(self._correct(self.test, 1), reported.number)
         return {"last": result, "best_on_test": result, "validation_selected": None, "extra": extra}
 
-    def _count(self, images: ImageSet, number: int) -> int:
+    def _correct(self, images: ImageSet, number: int) -> Tensor:
         """Correct predictions; spikes are drawn by a generator of its own for each ``number``."""
         generator = torch.Generator(device=self.device).manual_seed(self.config.seed + number)
-        return count_correct_post(self.training.network, images, generator)
+        return correct_post(self.training.network, images, generator)
+
+    def _count(self, images: ImageSet, number: int) -> int:
+        return int(self._correct(images, number).sum())
 
 
-def _result(n_correct: int, n_images: int, epoch: int) -> Result:
-    return Result(n_correct, n_images, epoch, *accuracy_interval(n_correct, n_images))
+def _result(correct: Tensor, epoch: int) -> Result:
+    n_correct, n_images = int(correct.sum()), len(correct)
+    ends = accuracy_interval(n_correct, n_images)
+    return Result(n_correct, n_images, epoch, *ends, pack_correct(correct.tolist()))
 
 
 def load_sets(

@@ -6,7 +6,7 @@ keeping weights, and the record.
 """
 
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +140,17 @@ def _state(
         "images": learner.images,
         "history": history.to_dict(),
         "selected": selected,
+        "correct": _correct_of(learner, history),
         "learner": learner.state(),
     }
+
+
+def _correct_of(learner: Learner, history: History) -> dict[str, list[bool]]:
+    """Which images were predicted correctly in the epoch that is reported, per set."""
+    if not history.epochs:
+        return {}
+    sets = _reported(learner, history).evaluation.items()
+    return {name: list(metrics.correct) for name, metrics in sets}
 
 
 def _read_state(learner: Learner, config: Any, path: str | Path) -> dict[str, Any]:
@@ -175,7 +184,11 @@ def _restore(
     learner.load(state["learner"])
     device = next(iter(learner.network.state_dict().values())).device
     selected = {name: tensor.to(device) for name, tensor in state["selected"].items()}
-    return History.from_dict(state["history"]), selected
+    history = History.from_dict(state["history"])
+    for name, correct in state.get("correct", {}).items():
+        sets = _reported(learner, history).evaluation
+        sets[name] = replace(sets[name], correct=tuple(correct))
+    return history, selected
 
 
 def _record(learner: Learner, config: Any, history: History) -> RunRecord:

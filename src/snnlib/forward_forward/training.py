@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from snnlib.checks.divergence import check_finite_network
 from snnlib.data import ImageSet
+from snnlib.fast.optimizers import Adam
 from snnlib.forward_forward.network import train_batches
 from snnlib.forward_forward.rules import Rule, TrainingBatch
 from snnlib.forward_forward.sharing import ALONE, Sharing
@@ -65,7 +66,7 @@ def _begin_stage(run: FFTraining) -> None:
         learning = cast(nn.ModuleList, run.network.layers)[run.only]
     parameters = list(learning.parameters())
     fused = parameters[0].device.type != "cpu"
-    run.optimizer = torch.optim.Adam(parameters, lr=run.lr, fused=fused)
+    run.optimizer = Adam(parameters, lr=run.lr, fused=fused)
     run.scheduler = torch.optim.lr_scheduler.OneCycleLR(
         run.optimizer, run.lr, total_steps=run.epochs * run.n_batches
     )
@@ -137,21 +138,30 @@ def train_ff(
     return run.network
 
 
-def count_correct(run: FFTraining, images: ImageSet) -> dict[str, int]:
-    """Correct predictions of the network, for each way in which it predicts.
+def correct_by_way(run: FFTraining, images: ImageSet) -> dict[str, Tensor]:
+    """Whether each image is predicted correctly, ``[N]``, for each way in which it predicts.
 
     Raises:
         ValueError: The network holds NaN or infinity.
     """
     check_finite_network(run.network)
     rows = 2000 if images.images.is_cuda else run.portion
-    right: dict[str, Tensor] = {}
+    right: dict[str, list[Tensor]] = {}
     run.network.eval()
     for part, labels in zip(images.images.split(rows), images.labels.split(rows), strict=True):
         predicted = run.rule.predict(run.network, part, run.noise)
         for way, label in predicted.items():
-            right[way] = right.get(way, 0) + (label == labels).sum()
-    return {way: int(n) for way, n in right.items()}
+            right.setdefault(way, []).append(label == labels)
+    return {way: torch.cat(parts) for way, parts in right.items()}
+
+
+def count_correct(run: FFTraining, images: ImageSet) -> dict[str, int]:
+    """Correct predictions of the network, for each way in which it predicts.
+
+    Raises:
+        ValueError: The network holds NaN or infinity.
+    """
+    return {way: int(right.sum()) for way, right in correct_by_way(run, images).items()}
 
 
 def state_of(run: FFTraining) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from snnlib.data import ImageSet
 from snnlib.encoding import poisson_encode
 from snnlib.fast.events import poisson_linear_lif
 from snnlib.fast.known_layers import is_plain_linear
+from snnlib.fast.optimizers import Adam
 from snnlib.fast.scan import neuron_scan
 from snnlib.forward_forward.goodness import goodness
 from snnlib.forward_forward.labels import draw_wrong_labels, overlay_labels
@@ -210,7 +211,7 @@ class PostTraining:
             FloatingPointError: A gradient or a weight is not finite.
         """
         number, network = self.n_done, self.network
-        optimizer = torch.optim.Adam(network.layers[number].parameters(), lr=self.lr)
+        optimizer = Adam(network.layers[number].parameters(), lr=self.lr)
         losses = []
         check = DivergenceCheck(network, optimizer, f"layer {number + 1}")
         for _ in range(self.n_updates):
@@ -270,15 +271,17 @@ def predict_post(network: PostNetwork, images: Tensor, generator: torch.Generato
     return predict(judged.view(10, len(images)).T)
 
 
-def count_correct_post(network: PostNetwork, images: ImageSet, generator: torch.Generator) -> int:
-    """Right answers among all images, in portions that fit into memory.
+def correct_post(network: PostNetwork, images: ImageSet, generator: torch.Generator) -> Tensor:
+    """Whether each image is predicted correctly, ``[N]``, in portions that fit into memory.
 
     Raises:
         ValueError: ``network`` holds NaN or infinity.
     """
     check_finite_network(network)
-    right = 0
-    parts = zip(images.images.split(PORTION), images.labels.split(PORTION), strict=True)
-    for part, labels in parts:
-        right += (predict_post(network, part, generator) == labels).sum()
-    return int(right)
+    parts = images.images.split(PORTION)
+    return torch.cat([predict_post(network, part, generator) for part in parts]) == images.labels
+
+
+def count_correct_post(network: PostNetwork, images: ImageSet, generator: torch.Generator) -> int:
+    """How many images are predicted correctly; as :func:`correct_post`."""
+    return int(correct_post(network, images, generator).sum())

@@ -3,6 +3,7 @@
 In the order of reading:
 
     record         what is written down about a run, typed and checked
+    correct        which test images were predicted correctly, as a short text
     ledger         one line of JSON per run: where records are written and read
     reproduction   from claims to runs and back: what is missing, how numbers compare
     results        what the ledger says about a preset, and how two of them differ

@@ -9,11 +9,14 @@ from datetime import datetime
 from typing import Any, Self
 
 from snnlib.checks import keep_exact, number, refuse, whole_number
+from snnlib.records.correct import unpack_correct
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, 2)  # lines of version 1 do not say which images were predicted correctly
 PROTOCOLS = ("post", "honest")
 RANGES: dict[str, dict[str, Any]] = {
     "n_images": {"least": 1},
+    "correct": {"empty": True},
     "epoch": {"least": 0},
     "seed": {"least": 0},
     "n_training": {"least": 1},
@@ -53,6 +56,9 @@ def renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
 class Result:
     """Correct predictions among ``n_images`` after an epoch, with the 95 % interval of their share.
 
+    ``correct`` says which images they are (:mod:`snnlib.records.correct`); empty where it
+    was not kept.
+
     Raises:
         ValueError: A count is impossible, or the interval does not enclose the share.
     """
@@ -62,10 +68,13 @@ class Result:
     epoch: int
     low: float
     high: float
+    correct: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         keep_exact(self, RANGES)
         whole_number("n_correct", self.n_correct, 0, self.n_images)
+        if self.correct and sum(self.images_correct()) != self.n_correct:
+            refuse("correct", f"of {self.n_correct} images predicted correctly", self.correct[:20])
         # Rounded, because at 0 and 100 % the interval touches the share itself.
         if not 0 <= self.low <= self.accuracy + 1e-9 <= self.high + 2e-9 <= 1 + 2e-9:
             raise ValueError(
@@ -77,6 +86,14 @@ class Result:
     def accuracy(self) -> float:
         """Share of images classified correctly, in [0, 1]."""
         return self.n_correct / self.n_images
+
+    def images_correct(self) -> list[bool]:
+        """Whether each image was predicted correctly, in the order of the set.
+
+        Raises:
+            ValueError: It was not kept.
+        """
+        return unpack_correct(self.correct, self.n_images)
 
     def __str__(self) -> str:
         return (
@@ -158,9 +175,9 @@ class RunRecord:
         if not isinstance(stored, Mapping):
             raise ValueError(f"a record must be a JSON object, got {type(stored).__name__}")
         version = stored.get("schema_version")
-        if version != SCHEMA_VERSION:
+        if version not in READABLE:
             raise ValueError(
-                f"schema_version must be {SCHEMA_VERSION}, got {version}; "
+                f"schema_version must be one of {READABLE}, got {version}; "
                 f"another version of snnlib wrote this record"
             )
         known = {f.name for f in fields(cls)}
@@ -210,8 +227,8 @@ def _plain(name: str, value: Any) -> Any:
 def _check_record(record: RunRecord) -> None:
     if record.protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {PROTOCOLS}, got {record.protocol!r}")
-    if record.schema_version != SCHEMA_VERSION:
-        raise ValueError(f"schema_version must be {SCHEMA_VERSION}, got {record.schema_version}")
+    if record.schema_version not in READABLE:
+        raise ValueError(f"schema_version must be one of {READABLE}, got {record.schema_version}")
     if datetime.fromisoformat(record.finished).tzinfo is None:
         raise ValueError(f"finished must name its time zone, got {record.finished!r}")
     needed = ("last", "best_on_test") if record.protocol == "post" else ("validation_selected",)
