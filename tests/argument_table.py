@@ -258,6 +258,12 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         dict(share=0.75, n_images=4, other=0.5, n_other=8),
         {},
     ),
+    "intervals.mcnemar": (intervals.mcnemar, dict(n_only_first=3, n_only_second=9), {}),
+    "intervals.paired_difference_interval": (
+        intervals.paired_difference_interval,
+        dict(n_both=5, n_only_first=3, n_only_second=1, n_images=10),
+        {},
+    ),
     "metrics.EpochMetrics": (
         metrics.EpochMetrics,
         dict(loss=0.5, n_correct=1, n_images=2, seconds=1.5),
