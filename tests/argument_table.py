@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from snnlib import (
     augment,
     bptt,
+    conversion,
     data,
     encoding,
     intervals,
@@ -33,7 +34,18 @@ from snnlib.settings import experiment as settings
 from snnlib.settings import ff_experiment as ff_settings
 
 MODULES = [
-    *(augment, bptt, claims, data, encoding, ff_goodness, ff_labels, ff_settings, intervals),
+    *(
+        augment,
+        bptt,
+        claims,
+        conversion,
+        data,
+        encoding,
+        ff_goodness,
+        ff_labels,
+        ff_settings,
+        intervals,
+    ),
     *(metrics, neurons, plotting, readout, reproduction, student, run_record, settings, surrogate),
     *(theory, training),
 ]
@@ -71,6 +83,14 @@ def learn(run: Callable[..., Any], **options: Any) -> Any:
     between = [{}] if run is training.fit else []
     ends = [readout.rate_mse, optimizer]
     return run(network, network, batches, *between, *ends, **options), network.weight
+
+
+def relu_network() -> nn.Sequential:
+    """Two hidden units and three outputs, none of them drawn at random."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 2), nn.ReLU(), nn.Linear(2, 3))
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 0.0078125)
+    return network
 
 
 def run_epochs(n_epochs: Any) -> Any:
@@ -133,6 +153,16 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         lambda **k: bptt.OneLayerLIF().backward(tape(), **k),
         dict(grad_rate=torch.ones(3, 3)),
         {"grad_rate": (FINITE, FLOAT32)},
+    ),
+    "conversion.activation_scales": (
+        lambda **k: conversion.activation_scales(relu_network(), **k),
+        dict(images=GREYS, percentile=75.0),
+        {"images": (PICTURES, FINITE, FLOAT32)},
+    ),
+    "conversion.convert": (
+        lambda **k: conversion.convert(relu_network(), [1.5], **k)(GREYS.expand(4, 3, 1, 28, 28)),
+        dict(v_initial=0.25),
+        {},
     ),
     "settings.claims.Claim": (
         lambda **k: claims.Claim("x", "x", ("fc",), **k),
