@@ -19,6 +19,7 @@ from snnlib import (
     intervals,
     metrics,
     neurons,
+    operations,
     plotting,
     readout,
     surrogate,
@@ -46,7 +47,18 @@ MODULES = [
         ff_settings,
         intervals,
     ),
-    *(metrics, neurons, plotting, readout, reproduction, student, run_record, settings, surrogate),
+    *(
+        metrics,
+        neurons,
+        operations,
+        plotting,
+        readout,
+        reproduction,
+        student,
+        run_record,
+        settings,
+        surrogate,
+    ),
     *(theory, training),
 ]
 
@@ -91,6 +103,13 @@ def relu_network() -> nn.Sequential:
     for parameter in network.parameters():
         nn.init.constant_(parameter, 0.0078125)
     return network
+
+
+def counted(n_images: Any) -> Any:
+    network = nn.Linear(2, 3)
+    with operations.counting_operations(network, n_images) as counts:
+        network(CURRENTS[:, :2])
+    return counts
 
 
 def run_epochs(n_epochs: Any) -> Any:
@@ -320,6 +339,13 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         dict(currents=CURRENTS, v_initial=CURRENTS[1]),
         {"currents": (FINITE,), "v_initial": ()},
     ),
+    "operations.energy_pj": (
+        operations.energy_pj,
+        dict(accumulates=2.5, multiply_accumulates=1.5, accumulate_pj=0.5)
+        | dict(multiply_accumulate_pj=4.5),
+        {},
+    ),
+    "operations.counting_operations": (counted, dict(n_images=2), {}),
     "plotting.plot_potential": (
         plotting.plot_potential,
         dict(charged=RATES[0], spikes=RATES[1], v_threshold=1.5),
@@ -417,6 +443,9 @@ LEFT_OUT: dict[str, str] = {
     "data.read_mnist": "asked by load_mnist and read_both, after their checks",
     "neurons.IFParameters.charge": "the arithmetic of neuron_step, which checks",
     "neurons.LIFParameters.charge": "the arithmetic of neuron_step, which checks",
+    "operations.are_spikes": "asked by counting_operations, of what arrives at a layer",
+    "operations.Operations.energy_pj": "hands them to operations.energy_pj",
+    "operations.arrivals": "asked by counting_operations and read_anytime, likewise",
     "neurons.Trace": "made by simulate, which checks",
 }
 
