@@ -219,6 +219,11 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         dict(images=GREYS, n_steps=3),
         {"images": (GREY,)},
     ),
+    "encoding.latency_encode": (
+        encoding.latency_encode,
+        dict(images=GREYS, n_steps=3),
+        {"images": (GREY,)},
+    ),
     "encoding.constant_encode": (
         encoding.constant_encode,
         dict(images=GREYS * 3 - 1, n_steps=3),

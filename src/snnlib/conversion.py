@@ -96,7 +96,7 @@ def convert(
         scales: A positive number for each ReLU, from :func:`activation_scales`.
         v_initial: Potential of all neurons before the first step, from 0 to below the threshold
             of 1. With 0.5 the number of spikes is T * x rounded instead of rounded down, and
-            half as many steps are as good (Bu et al. 2022).
+            about half as many steps are as good (Bu et al. 2022).
 
     Returns:
         SpikingJelly layers in multi-step mode, ``[T, N, ...]`` to ``[T, N, K]``. Reset them
