@@ -92,7 +92,8 @@ def convert(
 
     Args:
         network: Layers in a row: ``Linear`` and ``Conv2d``, with or without bias, ``ReLU``,
-            ``AvgPool2d``, ``Flatten``, ``Identity``, and dropout, which is left out.
+            ``AvgPool2d``, ``Flatten``, ``Identity``, and dropout, which is left out. A pool
+            before its ReLU adds up currents; behind it it makes fractions out of spikes.
         scales: A positive number for each ReLU, from :func:`activation_scales`.
         v_initial: Potential of all neurons before the first step, from 0 to below the threshold
             of 1. With 0.5 the number of spikes is T * x rounded instead of rounded down, and
@@ -115,16 +116,18 @@ def convert(
     v_initial = checks.number("v_initial", v_initial, least=0, below=1)
     remaining, scale = iter(scales), 1.0
     parts: list[Any] = []
+    weights: Any = None
     for part in row:
         if type(part) is nn.ReLU:
             scale = next(remaining)
-            for parameter in parts[-1].parameters():
+            for parameter in weights.parameters():
                 parameter.div_(scale)
             parts.append(_neurons(v_initial))
         elif type(part) in _OVER_TIME:
             parts.append(_over_time(part))
         if type(part) in _WEIGHTS:
-            parts[-1].weight.mul_(scale)  # that a spike which arrives stands for
+            weights = parts[-1]
+            weights.weight.mul_(scale)  # of what a spike that arrives stands for
             scale = 1.0
     return nn.Sequential(*parts).eval()
 
@@ -153,14 +156,14 @@ def _checked(network: nn.Sequential) -> nn.Sequential:
     """The network, if all its layers can be converted; others are refused by number."""
     if type(network) is not nn.Sequential or is_touched(network):
         checks.refuse("network", "an nn.Sequential without hooks", type(network).__name__)
-    before: nn.Module | None = None
+    to_scale = False
     for number, part in enumerate(network):
         if type(part) not in (*_OVER_TIME, *_IDLE, nn.ReLU) or is_touched(part):
             cures = (cure for kind, cure in _CURES.items() if kind in type(part).__name__)
             refuse_layer(number, part, "cannot be converted exactly", next(cures, ""))
-        if type(part) is nn.ReLU and type(before) not in _WEIGHTS:
-            refuse_layer(number, part, "must come right after a Linear or a Conv2d", cure="")
-        before = before if type(part) in _IDLE else part
+        if type(part) is nn.ReLU and not to_scale:
+            refuse_layer(number, part, "must have a Linear or a Conv2d of its own before it", "")
+        to_scale = type(part) in _WEIGHTS or (to_scale and type(part) is not nn.ReLU)
     if not any(True for _ in network.parameters()):
         checks.refuse("network", "a row of layers with weights", network)
     return network
