@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from snnlib import (
     augment,
     bptt,
+    conversion,
     data,
     encoding,
     intervals,
     metrics,
     neurons,
+    operations,
     plotting,
     readout,
     surrogate,
@@ -33,8 +35,30 @@ from snnlib.settings import experiment as settings
 from snnlib.settings import ff_experiment as ff_settings
 
 MODULES = [
-    *(augment, bptt, claims, data, encoding, ff_goodness, ff_labels, ff_settings, intervals),
-    *(metrics, neurons, plotting, readout, reproduction, student, run_record, settings, surrogate),
+    *(
+        augment,
+        bptt,
+        claims,
+        conversion,
+        data,
+        encoding,
+        ff_goodness,
+        ff_labels,
+        ff_settings,
+        intervals,
+    ),
+    *(
+        metrics,
+        neurons,
+        operations,
+        plotting,
+        readout,
+        reproduction,
+        student,
+        run_record,
+        settings,
+        surrogate,
+    ),
     *(theory, training),
 ]
 
@@ -71,6 +95,21 @@ def learn(run: Callable[..., Any], **options: Any) -> Any:
     between = [{}] if run is training.fit else []
     ends = [readout.rate_mse, optimizer]
     return run(network, network, batches, *between, *ends, **options), network.weight
+
+
+def relu_network() -> nn.Sequential:
+    """Two hidden units and three outputs, none of them drawn at random."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 2), nn.ReLU(), nn.Linear(2, 3))
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 0.0078125)
+    return network
+
+
+def counted(n_images: Any) -> Any:
+    network = nn.Linear(2, 3)
+    with operations.counting_operations(network, n_images) as counts:
+        network(CURRENTS[:, :2])
+    return counts
 
 
 def run_epochs(n_epochs: Any) -> Any:
@@ -136,6 +175,16 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         dict(grad_rate=torch.ones(3, 3)),
         {"grad_rate": (FINITE, FLOAT32)},
     ),
+    "conversion.activation_scales": (
+        lambda **k: conversion.activation_scales(relu_network(), **k),
+        dict(images=GREYS, percentile=75.0),
+        {"images": (PICTURES, FINITE, FLOAT32)},
+    ),
+    "conversion.convert": (
+        lambda **k: conversion.convert(relu_network(), [1.5], **k)(GREYS.expand(4, 3, 1, 28, 28)),
+        dict(v_initial=0.25),
+        {},
+    ),
     "settings.claims.Claim": (
         lambda **k: claims.Claim("x", "x", ("fc",), **k),
         dict(post=1, test_accuracy=92.5, training_accuracy=93.5),
@@ -169,6 +218,11 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
     ),
     "encoding.poisson_encode": (
         lambda **k: encoding.poisson_encode(**k, generator=dice()),
+        dict(images=GREYS, n_steps=3),
+        {"images": (GREY,)},
+    ),
+    "encoding.latency_encode": (
+        encoding.latency_encode,
         dict(images=GREYS, n_steps=3),
         {"images": (GREY,)},
     ),
@@ -260,6 +314,12 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         dict(share=0.75, n_images=4, other=0.5, n_other=8),
         {},
     ),
+    "intervals.mcnemar": (intervals.mcnemar, dict(n_only_first=3, n_only_second=9), {}),
+    "intervals.paired_difference_interval": (
+        intervals.paired_difference_interval,
+        dict(n_both=5, n_only_first=3, n_only_second=1, n_images=10),
+        {},
+    ),
     "metrics.EpochMetrics": (
         metrics.EpochMetrics,
         dict(loss=0.5, n_correct=1, n_images=2, seconds=1.5),
@@ -286,6 +346,13 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         dict(currents=CURRENTS, v_initial=CURRENTS[1]),
         {"currents": (FINITE,), "v_initial": ()},
     ),
+    "operations.energy_pj": (
+        operations.energy_pj,
+        dict(accumulates=2.5, multiply_accumulates=1.5, accumulate_pj=0.5)
+        | dict(multiply_accumulate_pj=4.5),
+        {},
+    ),
+    "operations.counting_operations": (counted, dict(n_images=2), {}),
     "plotting.plot_potential": (
         plotting.plot_potential,
         dict(charged=RATES[0], spikes=RATES[1], v_threshold=1.5),
@@ -383,6 +450,9 @@ LEFT_OUT: dict[str, str] = {
     "data.read_mnist": "asked by load_mnist and read_both, after their checks",
     "neurons.IFParameters.charge": "the arithmetic of neuron_step, which checks",
     "neurons.LIFParameters.charge": "the arithmetic of neuron_step, which checks",
+    "operations.are_spikes": "asked by counting_operations, of what arrives at a layer",
+    "operations.Operations.energy_pj": "hands them to operations.energy_pj",
+    "operations.arrivals": "asked by counting_operations and read_anytime, likewise",
     "neurons.Trace": "made by simulate, which checks",
 }
 

@@ -2,8 +2,9 @@ import math
 
 import pytest
 import torch
+from spikingjelly.activation_based import encoding
 
-from snnlib.encoding import constant_encode, poisson_encode
+from snnlib.encoding import constant_encode, latency_encode, poisson_encode
 
 
 def seeded(seed):
@@ -75,3 +76,44 @@ def test_numpy_is_welcome_and_nan_and_half_a_step_are_named():
     assert torch.equal(spikes, poisson_encode(images, 4, generator=seeded(1)))
     with pytest.raises(ValueError, match=r"n_steps must be a whole number of at least 1, got 1\.5"):
         poisson_encode(images, 1.5)
+
+
+def test_brighter_pixels_fire_earlier_once_and_black_ones_never():
+    images = torch.tensor([[1.0, 0.75, 0.5], [0.25, 1 / 255, 0.0]])
+    spikes = latency_encode(images, 5)
+    expected = torch.zeros(5, 2, 3)
+    for step, place in enumerate([(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]):
+        expected[step][place] = 1  # (1 - x) * 4 is the step; 3.98 is rounded
+    assert torch.equal(spikes, expected)
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 10, 255])
+def test_the_step_of_the_spike_is_the_darkness_scaled_and_rounded(n_steps):
+    grey = torch.arange(256)[None] / 255
+    spikes = latency_encode(grey, n_steps)
+    assert spikes.shape == (n_steps, 1, 256)
+    assert torch.equal(spikes.sum(0), (grey > 0).float())
+    # In whole numbers: (255 - g) (T - 1) / 255; halves would need an even 255.
+    dark = (255 - torch.arange(1, 256)) * (n_steps - 1)
+    assert torch.equal(spikes.argmax(0)[0, 1:], (2 * dark + 255) // 510)
+
+
+def test_spikingjellys_latency_encoder_differs_in_black_pixels_only():
+    encoder = encoding.LatencyEncoder(12, step_mode="s")
+    grey = torch.rand(2, 1, 9, 9, generator=seeded(6))
+    grey[0, 0, :3] = 0.0
+    theirs = torch.stack([encoder(grey) for _ in range(12)])
+    ours = latency_encode(grey, 12)
+    assert torch.equal(ours[:-1], theirs[:-1])
+    assert torch.equal(theirs[-1] - ours[-1], (grey == 0).float())
+
+
+def test_latency_takes_half_precision_and_numpy_and_refuses_what_is_not_grey():
+    grey = torch.arange(257.0) / 256  # exact in half precision
+    assert torch.equal(latency_encode(grey.half(), 100).float(), latency_encode(grey, 100))
+    assert torch.equal(latency_encode(grey.numpy(), 100), latency_encode(grey, 100))
+    assert latency_encode(grey.half(), 3).dtype == torch.float16
+    with pytest.raises(ValueError, match=r"images must be grey values in \[0, 1\]"):
+        latency_encode(grey * 2, 3)
+    with pytest.raises(ValueError, match="n_steps must be a whole number of at least 1, got 0"):
+        latency_encode(grey, 0)

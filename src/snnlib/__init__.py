@@ -8,7 +8,8 @@ The book's ideas, in the order of reading:
     networks, readout    the posts' networks, and what their spikes say
     training, metrics    a loop over epochs, and what it tells
     augment, memory      moved images; numbers kept for the way back
-    anytime              answers after each step, and what they cost
+    anytime, operations  answers after each step; additions and products of any network
+    conversion           a trained ReLU network turned into a spiking one
     intervals, plotting  how far a number can be trusted, and how it is shown
 """
 

@@ -2,16 +2,10 @@
 
 A spiking network has an answer at every step: the class that has fired most so
 far. The longer it runs, the better the answer, and the more spikes it costs.
-Work is counted where it happens, at the connections between layers:
-
-    synaptic operation     a spike arrives at a connection, and its weight is added
-    multiply-accumulate    a number arrives, is multiplied by the weight, and added
-
-Both counts are exact; a convolution has fewer connections at its borders. The
-energy that they stand for is an estimate, see :func:`energy_pj`.
+Work is counted at the connections between layers, as ``operations`` says. This file knows
+the book's networks, whose input is multiplied once for all steps if it is the same at each.
 """
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -26,66 +20,10 @@ from snnlib.checks.divergence import check_finite_network
 from snnlib.checks.layers import check_countable, first_layer_in_time
 from snnlib.encoding import constant_encode
 from snnlib.networks import layers_of
+from snnlib.operations import are_spikes, arrivals, energy_pj, fan_out
 from snnlib.readout import evaluation_mode, predict
 
-# One 32-bit floating-point operation in 45 nm at 0.9 V, in picojoules: Horowitz
-# (2014), "Computing's energy problem", ISSCC, Fig. 1.1.9.
-ADD_PJ, MULTIPLY_PJ = 0.9, 3.7
-
 Encode = Callable[[Tensor], Tensor]
-
-
-def energy_pj(accumulates: float, multiply_accumulates: float) -> float:
-    """Estimate the energy of the arithmetic at the connections, in picojoules.
-
-    An addition costs 0.9 pJ and a multiplication 3.7 pJ (32-bit floating point,
-    45 nm: Horowitz 2014, Fig. 1.1.9), so a multiply-accumulate costs 4.6 pJ.
-
-    Left out: reading weights and potentials from memory, which costs more than the
-    arithmetic on most machines; the neurons' own updates (leak, threshold, reset);
-    drawing random numbers; finding out who spiked, and sending it there. An
-    estimate compares networks, it does not predict what a socket delivers.
-
-    Args:
-        accumulates: Synaptic operations.
-        multiply_accumulates: Likewise of numbers.
-    """
-    accumulates = checks.number("accumulates", accumulates, least=0)
-    multiply_accumulates = checks.number("multiply_accumulates", multiply_accumulates, least=0)
-    return ADD_PJ * accumulates + (ADD_PJ + MULTIPLY_PJ) * multiply_accumulates
-
-
-def fan_out(layer: nn.Module, shape: Iterable[int]) -> Tensor:
-    """Count the connections that leave each input of a layer.
-
-    With all weights 1 and no bias, the sum over all outputs grows by exactly that
-    number per unit of one input; so it is the gradient of that sum.
-
-    Args:
-        layer: A convolution or a dense layer.
-        shape: Shape of one input, without time and batch: ``(C, H, W)`` or ``(n,)``.
-
-    Returns:
-        Whole numbers in that shape, float64 on the CPU; padding is no input.
-
-    Raises:
-        ValueError: ``layer`` has no weights to count, or takes no input of that shape.
-    """
-    if not isinstance(layer, nn.Conv2d | nn.Linear):
-        raise ValueError(f"layer must be a convolution or a dense layer, got {layer}")
-    shape = [checks.whole_number("shape", size, 1) for size in shape]
-    ones = copy.deepcopy(layer).to("cpu", torch.float64)
-    nn.init.ones_(ones.weight)
-    if ones.bias is not None:
-        nn.init.zeros_(ones.bias)
-    image = torch.zeros(1, *shape, dtype=torch.float64, requires_grad=True)
-    forward: Any = nn.Linear.forward if isinstance(layer, nn.Linear) else nn.Conv2d.forward
-    with torch.enable_grad():  # the plain forward: no time, whatever the library adds
-        try:
-            total = forward(ones, image).sum()
-        except RuntimeError as error:
-            raise ValueError(f"shape must be one that {layer} takes, got {shape}") from error
-    return torch.autograd.grad(total, image)[0][0].round()
 
 
 @dataclass
@@ -235,13 +173,11 @@ class _Tally:
         """Each spike, or number that is not 0, arrives at every connection of its place."""
         if name not in self.fan_out:
             self.fan_out[name] = fan_out(layer, x.shape[2:])
-        active = x != 0
-        if spiking and not torch.equal(active.to(x.dtype), x):
+        if spiking and not are_spikes(x):
             raise ValueError(
                 f"{name} must be reached by spikes, 0 or 1, to count operations; {layer}"
             )
-        arrived = active.sum(1).cpu().double().flatten(1) @ self.fan_out[name].flatten()
-        arrived = arrived if spiking else arrived[:1]
+        arrived = arrivals(x if spiking else x[:1], self.fan_out[name])
         _add(self.added if spiking else self.multiplied, name, arrived)
 
     def _judge(self, x: Tensor, labels: Tensor) -> None:

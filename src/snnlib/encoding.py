@@ -1,4 +1,4 @@
-"""From grey values to spike trains: Poisson (Bernoulli) and constant encoding."""
+"""From grey values to spike trains: Poisson (Bernoulli), constant and latency encoding."""
 
 import torch
 from torch import Tensor
@@ -58,3 +58,31 @@ def constant_encode(images: Tensor, n_steps: int) -> Tensor:
     n_steps = whole_number("n_steps", n_steps, least=1)
     images = image_tensor("images", images)
     return images.expand(n_steps, *images.shape)
+
+
+def latency_encode(images: Tensor, n_steps: int) -> Tensor:
+    """Let each pixel fire once, the brighter the earlier (time to first spike).
+
+    A pixel x fires at step (1 - x) * (T - 1), rounded (a half to the even step) and counted
+    from 0: white at the first step, the darkest grey at the last. A black pixel never fires.
+
+    Args:
+        images: Grey values in [0, 1], any shape; a tensor or NumPy array of floating
+            point numbers.
+        n_steps: Number of time steps T, at least 1.
+
+    Returns:
+        Spikes, 0 or 1, ``[T, *images.shape]``, in the type of ``images``.
+
+    Raises:
+        ValueError: A value lies outside [0, 1] or is NaN, ``images`` hold whole numbers or no
+            numbers, or ``n_steps`` is no whole number of at least 1.
+    """
+    n_steps = whole_number("n_steps", n_steps, least=1)
+    images = grey_tensor("images", images)
+    # Half precision knows too few numbers near 1: some steps would stay empty.
+    precision = torch.promote_types(images.dtype, torch.float32)
+    fires_at = ((n_steps - 1) * (1 - images.to(precision))).round()
+    fires_at[images == 0] = n_steps  # after the last step
+    steps = torch.arange(n_steps, device=images.device).view(-1, *[1] * images.dim())
+    return (steps == fires_at).to(images.dtype)

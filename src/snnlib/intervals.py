@@ -56,3 +56,81 @@ def difference_interval(
     down = math.hypot(share - low, other_high - other)
     up = math.hypot(high - share, other - other_low)
     return share - other - down, share - other + up
+
+
+def mcnemar(n_only_first: int, n_only_second: int) -> float:
+    """Two-sided p of McNemar's exact test: do two networks err on equally many of the same images?
+
+    Images that both get right, or both get wrong, say nothing about which is better. Of
+    the others, equally good networks win each with probability 1/2; p is twice the
+    smaller tail of that binomial law, at most 1 (McNemar 1947; exact form: Fay 2010).
+
+    Args:
+        n_only_first: Images that the first network alone gets right.
+        n_only_second: Images that the second alone gets right.
+
+    Returns:
+        In (0, 1]; 1 if the two numbers are equal. Below 1e-308 it is 0.
+
+    Raises:
+        ValueError: A number is negative or no whole number.
+    """
+    n_only_first = whole_number("n_only_first", n_only_first, least=0)
+    n_only_second = whole_number("n_only_second", n_only_second, least=0)
+    n, fewer = n_only_first + n_only_second, min(n_only_first, n_only_second)
+    ways = tail = 1  # to win no image; below, i + 1 of them
+    for i in range(fewer):
+        ways = ways * (n - i) // (i + 1)
+        tail += ways
+    return min(1.0, 2 * tail / 2**n)
+
+
+def paired_difference_interval(
+    n_both: int, n_only_first: int, n_only_second: int, n_images: int
+) -> tuple[float, float]:
+    """Range in which the true difference of two accuracies on the same images plausibly lies, 95 %.
+
+    Newcombe (1998), Statistics in Medicine 17, 2635-2650, method 10: the Wilson intervals
+    of both are joined as in :func:`difference_interval`, less what the two have in common.
+    Where they get the same images right it is much narrower than that.
+
+    Args:
+        n_both: Images that both networks get right.
+        n_only_first: Images that the first alone gets right.
+        n_only_second: Images that the second alone gets right.
+        n_images: All images, at least 1; the rest are wrong in both.
+
+    Returns:
+        Lower and upper end of first minus second, both in [-1, 1].
+
+    Raises:
+        ValueError: A number is negative or no whole number, or they exceed ``n_images``.
+    """
+    n_images = whole_number("n_images", n_images, least=1)
+    n_both = whole_number("n_both", n_both, 0, n_images)
+    n_only_first = whole_number("n_only_first", n_only_first, 0, n_images - n_both)
+    rest = n_images - n_both - n_only_first
+    n_only_second = whole_number("n_only_second", n_only_second, 0, rest)
+    first, second = n_both + n_only_first, n_both + n_only_second
+    low, high = accuracy_interval(first, n_images)
+    other_low, other_high = accuracy_interval(second, n_images)
+    phi = _correlation(n_both, n_only_first, n_only_second, rest - n_only_second)
+    share, other = first / n_images, second / n_images
+    down = _joined(share - low, other_high - other, phi)
+    up = _joined(high - share, other - other_low, phi)
+    difference = (n_only_first - n_only_second) / n_images
+    return difference - down, difference + up
+
+
+def _correlation(both: int, first: int, second: int, neither: int) -> float:
+    """Newcombe's phi: the correlation of right and right, half an image less where positive."""
+    margins = (both + first) * (second + neither) * (both + second) * (first + neither)
+    excess = float(both * neither - first * second)
+    if excess > 0:
+        excess = max(excess - (both + first + second + neither) / 2, 0.0)
+    return excess / math.sqrt(margins) if margins else 0.0
+
+
+def _joined(a: float, b: float, phi: float) -> float:
+    """``sqrt(a**2 - 2 * phi * a * b + b**2)``, without a difference that rounding could turn."""
+    return math.sqrt((a - b) ** 2 + 2 * (1 - phi) * a * b)

@@ -206,14 +206,15 @@ _FORWARDS = (FullyConnectedSNN.forward, NonSpikingNetwork.forward, nn.Module.for
 
 
 def layers_of(network: nn.Module) -> list[nn.Module]:
-    """The layers of a network, in the order of its own forward.
+    """The layers of a network, or of a plain ``nn.Sequential``, in the order of its own forward.
 
     Raises:
         ValueError: Its forward may do something else than send the input through them, or
             one of them is in single-step mode.
     """
-    row = getattr(network, "layers", None)
-    plain = type(network).forward in _FORWARDS and type(row) is nn.Sequential
+    row = network if type(network) is nn.Sequential else getattr(network, "layers", None)
+    plain = row is network or type(network).forward in _FORWARDS
+    plain = plain and type(row) is nn.Sequential
     if not plain or is_touched(network) or is_touched(row):
         raise ValueError(
             "network must send its input through network.layers, an nn.Sequential, and do nothing "
