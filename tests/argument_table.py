@@ -18,6 +18,7 @@ from snnlib import (
     intervals,
     metrics,
     neurons,
+    pictures,
     plotting,
     readout,
     surrogate,
@@ -34,8 +35,8 @@ from snnlib.settings import ff_experiment as ff_settings
 
 MODULES = [
     *(augment, bptt, claims, data, encoding, ff_goodness, ff_labels, ff_settings, intervals),
-    *(metrics, neurons, plotting, readout, reproduction, student, run_record, settings, surrogate),
-    *(theory, training),
+    *(metrics, neurons, pictures, plotting, readout, reproduction, run_record, settings, student),
+    *(surrogate, theory, training),
 ]
 
 # What an array must be, besides an array of real numbers.
@@ -284,6 +285,12 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         dict(currents=CURRENTS, v_initial=CURRENTS[1]),
         {"currents": (FINITE,), "v_initial": ()},
     ),
+    "pictures.like_mnist": (
+        pictures.like_mnist,
+        dict(picture=1 - GREYS[0, 0].round()),
+        {"picture": (GREY,)},
+    ),
+    "pictures.otsu": (pictures.otsu, dict(values=RATES), {"values": (FINITE,)}),
     "plotting.plot_potential": (
         plotting.plot_potential,
         dict(charged=RATES[0], spikes=RATES[1], v_threshold=1.5),

@@ -18,6 +18,7 @@ from snnlib.experiments.stored_weights import (
     load_stored,
     measure,
     predict_stored,
+    rates_stored,
     stored_presets,
     tolerance,
 )
@@ -176,8 +177,22 @@ def test_other_classes_and_other_things_than_a_network_and_its_record_are_refuse
         measure(network, record, odd)
     with pytest.raises(ValueError, match="record must be RunRecord"):
         predict_stored(network, record.to_dict(), odd.images)
-    with pytest.raises(ValueError, match="network must be Module"):
-        predict_stored(network.state_dict(), record, odd.images)
+    for ask in (predict_stored, rates_stored):
+        with pytest.raises(ValueError, match="network must be Module"):
+            ask(network.state_dict(), record, odd.images)
+        with pytest.raises(ValueError, match=r"images must be \[N, 1, 28, 28\]"):
+            ask(network, record, odd.images[:, 0])
+
+
+@pytest.mark.parametrize("preset", STORED)
+def test_rates_are_spikes_per_step_and_the_highest_is_the_prediction(preset, test_images):
+    network, record = load_stored(preset)
+    images = test_images.images[:60]
+    rates = rates_stored(network, record, images)
+    assert rates.shape == (60, 10)
+    assert torch.equal(predict_stored(network, record, images), rates.argmax(1))
+    assert 0 <= rates.min() < rates.max() <= 1
+    assert rates_stored(network, record, images[:0]).shape == (0, 10)
 
 
 @pytest.mark.parametrize("value", [np.float64(1.0), np.zeros(3), object()])
