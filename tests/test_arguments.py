@@ -197,6 +197,7 @@ def test_whole_numbers_are_converted_and_not_computed_with(call, name):
 NO_SLOPE = (
     "bptt",
     "forward_forward.labels",
+    "pictures",
     "plotting",
     "readout.predict",
     "surrogate.heaviside",

@@ -3,6 +3,7 @@
 The book's ideas, in the order of reading:
 
     data, encoding       images, and images as spikes
+    pictures             your own digit, made like those of MNIST
     neurons, theory      charge, fire, reset; and what follows in closed form
     surrogate, bptt      a slope for a step, and the chain rule through time by hand
     networks, readout    the posts' networks, and what their spikes say

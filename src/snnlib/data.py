@@ -1,4 +1,4 @@
-"""Images with labels: all 70,000 of MNIST, out of the package, or an ``ImageSet`` of yours."""
+"""Images with labels: all 70,000 of MNIST, an ``ImageSet`` of yours, or a picture of yours."""
 
 import os
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ from snnlib.checks import (
 )
 from snnlib.checks.files import named_path
 from snnlib.mnist.originals import cache_folder, read_originals
+from snnlib.pictures import read_picture
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,29 @@ def read_both(
         "training_images": read_mnist(folder, name, train=True, limit=limit),
         "test_images": read_mnist(folder, name, train=False, limit=test_limit),
     }
+
+
+def load_picture(path: str | os.PathLike[str]) -> Tensor:
+    """A digit of your own, drawn or photographed, as MNIST would show it.
+
+    Grey or colour, of any size; dark on light or light on dark: the border of the picture
+    is taken as its ground, and what departs from it most as the digit. Leave a margin
+    around it, and nothing else in sight. Only brightness counts, so red on
+    equally bright green is not seen. The steps are in :func:`snnlib.pictures.like_mnist`.
+
+    Args:
+        path: Any file that Pillow reads, such as PNG, JPEG, GIF, WebP, TIFF: with 8 or 16
+            bits, a palette, or transparency (over white); turned as its EXIF entry says.
+
+    Returns:
+        ``[1, 28, 28]`` float32 in [0, 1], a light digit on black, its longer side 20 pixels
+        and its centre of mass at the centre.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no picture that can be read, or nothing is to be seen on it.
+    """
+    return read_picture(path)
 
 
 def split_validation(

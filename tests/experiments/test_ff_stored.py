@@ -10,7 +10,7 @@ from toys import toy_images
 from snnlib.cli.main import main
 from snnlib.experiments import ff_stored
 from snnlib.experiments.run import run_experiment
-from snnlib.experiments.stored_weights import load_stored, predict_stored
+from snnlib.experiments.stored_weights import load_stored, predict_stored, rates_stored
 from snnlib.records.ledger import append_record
 from snnlib.settings.ff_experiment import FFConfig, PostConfig
 from snnlib.settings.presets import PRESETS
@@ -56,6 +56,8 @@ def test_train_save_load_gives_the_recorded_predictions(name, tmp_path):
         ValueError, match="Forward-Forward, whose weights are not kept here; load_stored reads"
     ):
         keep_weights(tmp_path / "mine.safetensors", ledger=tmp_path / "ledger.jsonl")
+    with pytest.raises(ValueError, match="record must be of a network with ten output neurons"):
+        rates_stored(network, found, TEST.images)
 
 
 def test_what_random_spikes_answer_is_about_as_good(tmp_path):

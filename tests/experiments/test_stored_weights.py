@@ -5,7 +5,13 @@ import pytest
 import torch
 from toys import toy_images
 
-from snnlib.experiments.stored_weights import load_stored, predict_stored
+from snnlib.data import load_mnist
+from snnlib.experiments.stored_weights import (
+    load_stored,
+    predict_stored,
+    rates_stored,
+    stored_presets,
+)
 from snnlib.records.checkpoints import load_weights, save_checkpoint, save_weights
 
 
@@ -35,8 +41,22 @@ def test_other_things_than_a_network_and_its_record_are_refused():
     images = toy_images(2, 1).images
     with pytest.raises(ValueError, match="record must be RunRecord"):
         predict_stored(network, record.to_dict(), images)
-    with pytest.raises(ValueError, match="network must be Module"):
-        predict_stored(network.state_dict(), record, images)
+    for ask in (predict_stored, rates_stored):
+        with pytest.raises(ValueError, match="network must be Module"):
+            ask(network.state_dict(), record, images)
+        with pytest.raises(ValueError, match=r"images must be \[N, 1, 28, 28\]"):
+            ask(network, record, images[:, 0])
+
+
+@pytest.mark.parametrize("preset", stored_presets())
+def test_rates_are_spikes_per_step_and_the_highest_is_the_prediction(preset):
+    network, record = load_stored(preset)
+    images = load_mnist(train=False, limit=60).images
+    rates = rates_stored(network, record, images)
+    assert rates.shape == (60, 10)
+    assert torch.equal(predict_stored(network, record, images), rates.argmax(1))
+    assert 0 <= rates.min() < rates.max() <= 1
+    assert rates_stored(network, record, images[:0]).shape == (0, 10)
 
 
 @pytest.mark.parametrize("value", [np.float64(1.0), np.zeros(3), object()])

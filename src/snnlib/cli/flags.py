@@ -42,6 +42,12 @@ by a flag, others by a preset of your own; the spellings of the posts work too:
 Presets:
 """
 
+_PREDICT_HELP = """\
+Recognise digits in pictures of yours with trained weights of the package. Draw one
+digit, with a margin around it and nothing else in sight. Shown are the picture as the
+network gets it, and the rates of its ten output neurons, in spikes per step.
+"""
+
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -63,6 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
     shown.add_argument("--json", action="store_true", help="one line of JSON per run")
     shown.add_argument("--ledger", metavar="FILE", help="another ledger than the package's")
     _add_bench(add("bench", "compare speed with other libraries"))
+    _add_predict(add("predict", "recognise digits in pictures of yours", _PREDICT_HELP))
     return parser
 
 
@@ -120,6 +127,13 @@ def _add_bench(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", metavar="FILE", help="write the figures here as well")
     command.add_argument("--keep", action="store_true", help="make them the figures of the book")
     command.add_argument("words", nargs="*", help=argparse.SUPPRESS)  # the older spelling
+
+
+def _add_predict(command: argparse.ArgumentParser) -> None:
+    command.add_argument("pictures", nargs="+", metavar="PICTURE", help="PNG, JPEG, ...")
+    command.add_argument("--preset", default="csnn-best", help="whose weights (csnn-best)")
+    command.add_argument("-q", "--quiet", action="store_true", help="only a line per picture")
+    command.add_argument("--json", action="store_true", help="one line of JSON per picture")
 
 
 def _add_places(command: argparse.ArgumentParser) -> None:

@@ -32,6 +32,7 @@ from snnlib.cli.files import (
     weights_of,
 )
 from snnlib.cli.flags import make_parser, name_places, with_flags
+from snnlib.cli.predict import predictions
 from snnlib.cli.processes import exit_code, run_side_by_side, sigterm_as_ctrl_c
 from snnlib.settings.claims import CLAIMS
 from snnlib.settings.ff_presets import RETIRED
@@ -189,12 +190,19 @@ def bench(options: argparse.Namespace, words: Sequence[str]) -> int:
     return subprocess.run([sys.executable, str(script), *given, *options.words]).returncode
 
 
+def predict(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Recognise digits in pictures of the user."""
+    _show(predictions(options))
+    return 0
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {
     "doctor": doctor,
     "train": train,
     "reproduce": reproduce,
     "ledger": ledger,
     "bench": bench,
+    "predict": predict,
 }
 
 

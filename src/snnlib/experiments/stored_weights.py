@@ -93,18 +93,49 @@ def predict_stored(network: nn.Module, record: RunRecord, images: Any) -> Tensor
     Raises:
         ValueError: ``images`` have another shape, or values outside [0, 1].
     """
+    shown = _shown(network, record, images)
+    if not len(shown):
+        return torch.empty(0, dtype=torch.int64)
+    if _is_forward_forward(record):
+        with evaluation_mode(network):
+            return predict_images(network, record, shown)
+    return predict(rates_stored(network, record, shown))
+
+
+@torch.no_grad()
+def rates_stored(network: nn.Module, record: RunRecord, images: Any) -> Tensor:
+    """How often the output neurons of a network from :func:`load_stored` fire, as in its test.
+
+    Args:
+        network: From :func:`load_stored`, but not one of Forward-Forward, whose layers
+            have no neuron for each digit.
+        record: Its record.
+        images: Grey values in [0, 1], ``[N, 1, 28, 28]``.
+
+    Returns:
+        Rates ``[N, 10]``, spikes per step; of a membrane readout, its outputs.
+
+    Raises:
+        ValueError: ``images`` have another shape, or values outside [0, 1], or the network is
+            one of Forward-Forward.
+    """
+    shown = _shown(network, record, images)
+    if _is_forward_forward(record):
+        checks.refuse("record", "of a network with ten output neurons", record.preset)
+    if not len(shown):
+        return torch.empty(0, 10)
+    respond, n_at_once = _respond(network, record), _settings(record).batch_size
+    with evaluation_mode(network):
+        return torch.cat([respond(part) for part in shown.split(n_at_once)])
+
+
+def _shown(network: nn.Module, record: RunRecord, images: Any) -> Tensor:
     checks.instance("network", network, nn.Module)
     checks.instance("record", record, RunRecord)
     shown = checks.grey_tensor("images", images, torch.float32)
     if shown.dim() != 4 or shown.shape[1:] != (1, 28, 28):
         checks.refuse("images", "[N, 1, 28, 28]", shown)
-    if not len(shown):
-        return torch.empty(0, dtype=torch.int64)
-    with evaluation_mode(network):
-        if _is_forward_forward(record):
-            return predict_images(network, record, shown)
-        respond = _respond(network, record)
-        return torch.cat([predict(respond(p)) for p in shown.split(_settings(record).batch_size)])
+    return shown
 
 
 def _respond(network: nn.Module, record: RunRecord) -> Respond:
