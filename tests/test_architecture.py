@@ -18,7 +18,7 @@ MODULES = {
     if path not in (PACKAGE / "__init__.py", PACKAGE / "__main__.py")
 }
 FRONT = "front room"
-FRONT_LINES = 2300
+FRONT_LINES = 2800
 
 # folder: the folders whose modules its own may import. CONTRIBUTING.md shows the same
 # table and says what happens in each; change both together, and say why.

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from snnlib.encoding import constant_encode, poisson_encode
+from snnlib.encoding import constant_encode, poisson_encode, rows_encode
 
 
 def seeded(seed):
@@ -75,3 +75,23 @@ def test_numpy_is_welcome_and_nan_and_half_a_step_are_named():
     assert torch.equal(spikes, poisson_encode(images, 4, generator=seeded(1)))
     with pytest.raises(ValueError, match=r"n_steps must be a whole number of at least 1, got 1\.5"):
         poisson_encode(images, 1.5)
+
+
+def test_step_t_of_the_rows_is_row_t_of_every_image():
+    images = torch.arange(2 * 3 * 4).reshape(2, 1, 3, 4) / 8 - 1  # any range
+    rows = rows_encode(images)
+    assert rows.shape == (3, 2, 4)
+    for t in range(3):
+        for n in range(2):
+            assert torch.equal(rows[t, n], images[n, 0, t])
+
+
+def test_rows_put_together_again_are_the_image():
+    images = torch.rand(5, 1, 28, 28, generator=seeded(4))
+    assert torch.equal(torch.stack(list(rows_encode(images)), dim=1)[:, None], images)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (5, 28, 28), (5, 3, 28, 28), (9, 5, 1, 28, 28)])
+def test_rows_of_something_else_than_grey_images_are_refused(shape):
+    with pytest.raises(ValueError, match=r"^images must be \[N, 1, H, W\], got"):
+        rows_encode(torch.zeros(shape))

@@ -6,6 +6,7 @@ The book's ideas, in the order of reading:
     neurons, theory      charge, fire, reset; and what follows in closed form
     surrogate, bptt      a slope for a step, and the chain rule through time by hand
     networks, readout    the posts' networks, and what their spikes say
+    hidden, activity     hidden layers, recurrent or not, and what they do
     training, metrics    a loop over epochs, and what it tells
     augment, memory      moved images; numbers kept for the way back
     anytime              answers after each step, and what they cost
