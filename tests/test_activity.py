@@ -66,6 +66,20 @@ def test_the_penalty_wakes_silent_neurons_and_calms_saturated_ones():
     assert saturated < 0.5
 
 
+def test_pytorchs_weights_leave_every_hidden_neuron_silent_and_larger_ones_wake_most(
+    training_images,
+):
+    # With uniform weights of variance 1 / (3 * 784) and a mean square of pixels of 0.1, the
+    # current has a standard deviation near 0.18: a threshold of 1 is five of them away.
+    sequence = constant_encode(training_images.images, 8)
+    for scale, least, most in ((1.0, 0.95, 1.0), (5.0, 0.0, 0.1)):
+        with torch.no_grad():
+            _, spikes = layer_spikes(DenseSNN(weight_scale=scale), sequence)
+        silent, saturated = silent_and_saturated(spikes[0])
+        assert least <= silent <= most
+        assert saturated == 0
+
+
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_the_spikes_of_each_layer_are_those_that_the_network_sends_on(recurrent):
     network = DenseSNN((784, 12, 8, 10), weight_scale=6.0, recurrent=recurrent)

@@ -74,8 +74,8 @@ class DenseSNN(SpikingNetwork):
         readout_tau: If given, the last neurons never fire: the network returns their
             potentials, which leak with this time constant. See ``readout.potential_logits``.
         reset: "hard" (to 0) or "soft" (the threshold is taken off, the rest is kept).
-        weight_scale: The weights begin at this many times PyTorch's, whose uniform ones
-            are too weak for a threshold of 1: most neurons would never fire.
+        weight_scale: The weights begin at this many times PyTorch's, which are too weak for
+            a threshold of 1: with MNIST no hidden neuron would fire before it has learnt to.
 
     Raises:
         ValueError: An argument is none of that.
@@ -101,9 +101,9 @@ class DenseSNN(SpikingNetwork):
         v_reset = None if one_of("reset", reset, ("hard", "soft")) == "soft" else 0.0
         weight_scale = number("weight_scale", weight_scale, above=0)
         parts: list[nn.Module] = [layer.Flatten()]
-        for number_of, (before, width) in enumerate(itertools.pairwise([n_inputs, *widths]), 1):
+        for rank, (before, width) in enumerate(itertools.pairwise([n_inputs, *widths]), 1):
             nodes: nn.Module = _lif(tau, learn_tau, decay_input, v_reset)
-            if recurrent and number_of < len(widths):
+            if recurrent and rank < len(widths):
                 nodes = layer.ElementWiseRecurrentContainer(nodes, Feedback(width))
             parts += [layer.Linear(before, width, bias=False), nodes]
         if readout_tau is not None:
