@@ -11,16 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from snnlib import (
+    activity,
     augment,
     bptt,
     conversion,
     data,
     encoding,
+    hidden,
     intervals,
     metrics,
     neurons,
     operations,
-    pictures,
     plotting,
     readout,
     surrogate,
@@ -29,6 +30,7 @@ from snnlib import (
 )
 from snnlib.forward_forward import goodness as ff_goodness
 from snnlib.forward_forward import labels as ff_labels
+from snnlib.mnist import pictures
 from snnlib.records import record as run_record
 from snnlib.records import reproduction, student
 from snnlib.settings import claims
@@ -37,6 +39,7 @@ from snnlib.settings import ff_experiment as ff_settings
 
 MODULES = [
     *(
+        activity,
         augment,
         bptt,
         claims,
@@ -46,6 +49,7 @@ MODULES = [
         ff_goodness,
         ff_labels,
         ff_settings,
+        hidden,
         intervals,
     ),
     *(
@@ -69,6 +73,7 @@ FINITE, FLOAT32, GREY, LABELS, PICTURES = "finite", "float32", "grey", "labels",
 
 LIF, IF = neurons.LIFParameters(), neurons.IFParameters()
 GREYS = torch.arange(3 * 784).remainder(5).reshape(3, 1, 28, 28) / 4
+STEPS = torch.arange(24).remainder(3).reshape(4, 3, 2).clamp(max=1).float()
 CURRENTS = torch.arange(24).remainder(7).reshape(4, 3, 2) / 2
 RATES = torch.tensor([[0.5, 0.25, 0.0], [1.0, 0.0, 0.75]])
 CLASSES = torch.tensor([2, 0])
@@ -81,6 +86,15 @@ def dice() -> torch.Generator:
 
 def image_set() -> data.ImageSet:
     return data.ImageSet(GREYS, torch.tensor([3, 1, 4]), "made up")
+
+
+def dense(**options: Any) -> Any:
+    """What a network of hidden layers with ones for weights answers."""
+    network = hidden.DenseSNN(**options)
+    with torch.no_grad():
+        for matrix in network.parameters():
+            matrix.fill_(1.0)
+    return network(CURRENTS), network.time_constants()
 
 
 def tape() -> bptt.Tape:
@@ -150,6 +164,8 @@ EXPERIMENT = dict(early_steps=2, channels=3, epochs=4, momentum=0.5, max_grad_no
 EXPERIMENT |= dict(weight_std=0.5, anytime_steps=3, limit=20, test_limit=5, normalise=False)
 FORWARD = dict(v_threshold=1.5, input_rms=1.5, theta=0.5, loss_slope=2.0, goodness_gain=3.0)
 FORWARD |= dict(epochs=3, n_validation=30, hidden=(20, 10))
+DENSE = dict(sizes=(2, 4, 3), tau=4.0, recurrent=True, learn_tau=True)
+DENSE |= dict(decay_input=False, readout_tau=2.0, weight_scale=2.0)
 POST = dict(
     widths=(784, 10), v_threshold=0.5, theta=0.25, loss_slope=2.0, n_training=8, n_updates=3
 )
@@ -157,6 +173,16 @@ COUNTS = dict(n_training=3, n_validation=0, n_test=2, threads=2, schema_version=
 
 # module.name: the call, arguments that work, and what its arrays must be.
 CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, ...]]]] = {
+    "activity.silent_and_saturated": (
+        activity.silent_and_saturated,
+        dict(spikes=STEPS),
+        {"spikes": ()},
+    ),
+    "activity.rate_penalty": (
+        activity.rate_penalty,
+        dict(spikes=STEPS, low=0.25, high=0.5),
+        {"spikes": ()},
+    ),
     "augment.shift_images": (
         lambda **k: augment.shift_images(**k, generator=dice()),
         dict(images=GREYS, n_pixels=2),
@@ -233,6 +259,13 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         dict(images=GREYS * 3 - 1, n_steps=3),
         {"images": (PICTURES, FINITE)},
     ),
+    "encoding.rows_encode": (
+        encoding.rows_encode,
+        dict(images=GREYS * 3 - 1),
+        {"images": (PICTURES, FINITE)},
+    ),
+    "hidden.DenseSNN": (dense, DENSE, {}),
+    "hidden.LeakyReadout": (lambda **k: hidden.LeakyReadout(**k).tau, dict(tau=4.0), {}),
     "forward_forward.goodness.goodness": (ff_goodness.goodness, dict(rate=RATES), {"rate": ()}),
     "forward_forward.goodness.class_goodness": (
         ff_goodness.class_goodness,
@@ -355,12 +388,12 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         {},
     ),
     "operations.counting_operations": (counted, dict(n_images=2), {}),
-    "pictures.like_mnist": (
+    "mnist.pictures.like_mnist": (
         pictures.like_mnist,
         dict(picture=1 - GREYS[0, 0].round()),
         {"picture": (GREY,)},
     ),
-    "pictures.otsu": (pictures.otsu, dict(values=RATES), {"values": (FINITE,)}),
+    "mnist.pictures.otsu": (pictures.otsu, dict(values=RATES), {"values": (FINITE,)}),
     "plotting.plot_potential": (
         plotting.plot_potential,
         dict(charged=RATES[0], spikes=RATES[1], v_threshold=1.5),
@@ -389,6 +422,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
         dict(rate=RATES, labels=CLASSES, gain=2.0),
         {"rate": (), "labels": (LABELS,)},
     ),
+    "readout.potential_logits": (readout.potential_logits, dict(v=CURRENTS), {"v": ()}),
     "readout.predict": (readout.predict, dict(rate=RATES), {"rate": ()}),
     "records.reproduction.planned_runs": (
         lambda **k: reproduction.planned_runs([claims.CLAIMS["fc"]], **k),
@@ -452,6 +486,11 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[str, 
 
 # Why a public name with such an argument is not called in the table.
 LEFT_OUT: dict[str, str] = {
+    "hidden.Feedback": "made by DenseSNN, which checks",
+    "hidden.Feedback.forward": "a layer inside of DenseSNN, which checks what comes in",
+    "hidden.LeakyReadout.single_step_forward": "likewise",
+    "hidden.LeakyReadout.multi_step_forward": "likewise",
+    "activity.layer_spikes": "hands its sequence to the network, which checks",
     "data.balanced_indices": "called with limits that were checked",
     "bptt.Tape": "made by OneLayerLIF.forward, which checks",
     "data.read_both": "asked by the command line, whose settings have checked both limits",

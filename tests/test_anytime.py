@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
-from snnlib.anytime import Reading, energy_pj, fan_out, read_anytime
+from snnlib.anytime import Reading, read_anytime
 from snnlib.data import load_mnist, make_loader
 from snnlib.encoding import constant_encode, poisson_encode
 from snnlib.experiments.engines import (
@@ -22,6 +22,7 @@ from snnlib.experiments.engines import (
 )
 from snnlib.experiments.run import run_experiment
 from snnlib.networks import ConvSNN, FullyConnectedSNN, NonSpikingNetwork, SmallConvSNN
+from snnlib.operations import energy_pj, fan_out
 from snnlib.readout import firing_rate, predict
 from snnlib.settings.claims import CLAIMS
 from snnlib.settings.presets import PRESETS

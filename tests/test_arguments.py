@@ -195,6 +195,7 @@ def test_whole_numbers_are_converted_and_not_computed_with(call, name):
 
 # Steps, plots, and a pass by hand: nothing to be differentiated.
 NO_SLOPE = (
+    "activity.silent",
     "bptt",
     "forward_forward.labels",
     "pictures",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from snnlib.anytime import energy_pj, fan_out, read_anytime
+from snnlib.anytime import read_anytime
 from snnlib.experiments.engines import EncoderState, make_network, make_respond
 from snnlib.fast.constant import constant_rate
 from snnlib.fast.events import poisson_linear_lif, poisson_spikes
@@ -19,6 +19,7 @@ from snnlib.forward_forward.judging import classify_by_goodness, classify_by_rat
 from snnlib.forward_forward.network import ForwardForwardLayer, ForwardForwardNetwork, train_layers
 from snnlib.networks import ConvSNN, FullyConnectedSNN, NonSpikingNetwork, SmallConvSNN
 from snnlib.neurons import IFParameters, LIFParameters
+from snnlib.operations import energy_pj, fan_out
 from snnlib.settings.presets import PRESETS
 
 SEED = torch.Generator().manual_seed(5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from spikingjelly.activation_based import encoding
 
-from snnlib.encoding import constant_encode, latency_encode, poisson_encode
+from snnlib.encoding import constant_encode, latency_encode, poisson_encode, rows_encode
 
 
 def seeded(seed):
@@ -117,3 +117,23 @@ def test_latency_takes_half_precision_and_numpy_and_refuses_what_is_not_grey():
         latency_encode(grey * 2, 3)
     with pytest.raises(ValueError, match="n_steps must be a whole number of at least 1, got 0"):
         latency_encode(grey, 0)
+
+
+def test_step_t_of_the_rows_is_row_t_of_every_image():
+    images = torch.arange(2 * 3 * 4).reshape(2, 1, 3, 4) / 8 - 1  # any range
+    rows = rows_encode(images)
+    assert rows.shape == (3, 2, 4)
+    for t in range(3):
+        for n in range(2):
+            assert torch.equal(rows[t, n], images[n, 0, t])
+
+
+def test_rows_put_together_again_are_the_image():
+    images = torch.rand(5, 1, 28, 28, generator=seeded(4))
+    assert torch.equal(torch.stack(list(rows_encode(images)), dim=1)[:, None], images)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (5, 28, 28), (5, 3, 28, 28), (9, 5, 1, 28, 28)])
+def test_rows_of_something_else_than_grey_images_are_refused(shape):
+    with pytest.raises(ValueError, match=r"^images must be \[N, 1, H, W\], got"):
+        rows_encode(torch.zeros(shape))

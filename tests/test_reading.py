@@ -2,7 +2,8 @@
 
 import pytest
 
-from snnlib.anytime import Reading, energy_pj
+from snnlib.anytime import Reading
+from snnlib.operations import energy_pj
 
 # Two steps. The image enters conv1 as numbers; only conv2 and dense1 see spikes.
 READING = Reading(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from snnlib.intervals import accuracy_interval, difference_interval
-from snnlib.readout import firing_rate, predict, rate_cross_entropy, rate_mse
+from snnlib.readout import firing_rate, potential_logits, predict, rate_cross_entropy, rate_mse
 from snnlib.records.reproduction import compare_with_claim
 
 
@@ -29,6 +29,18 @@ def test_silent_and_perfect_outputs_have_the_losses_they_should():
     assert rate_cross_entropy(silent, labels).item() == pytest.approx(math.log(10))
     expected = math.log(1 + 9 * math.exp(-10))
     assert rate_cross_entropy(perfect, labels).item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_potentials_are_read_as_their_mean_their_last_or_their_largest():
+    v = torch.tensor([[[1.0, -3.0]], [[5.0, -1.0]], [[0.0, -2.0]]])
+    assert potential_logits(v).tolist() == [[2.0, -2.0]]
+    assert potential_logits(v, "last").tolist() == [[0.0, -2.0]]
+    assert potential_logits(v, "max").tolist() == [[5.0, -1.0]]
+    with pytest.raises(ValueError, match=r"^over_time must be one of mean, last, max, got 'sum'"):
+        potential_logits(v, "sum")
+    for wrong in (v[0], v[:0]):
+        with pytest.raises(ValueError, match=r"^v must be \[T, N, K\], time first"):
+            potential_logits(wrong)
 
 
 def test_ties_go_to_the_lowest_class_number():

@@ -3,10 +3,10 @@
 The book's ideas, in the order of reading:
 
     data, encoding       images, and images as spikes
-    pictures             your own digit, made like those of MNIST
     neurons, theory      charge, fire, reset; and what follows in closed form
     surrogate, bptt      a slope for a step, and the chain rule through time by hand
     networks, readout    the posts' networks, and what their spikes say
+    hidden, activity     hidden layers, recurrent or not, and what they do
     training, metrics    a loop over epochs, and what it tells
     augment, memory      moved images; numbers kept for the way back
     anytime, operations  answers after each step; additions and products of any network

@@ -21,7 +21,7 @@ from snnlib.checks import (
 )
 from snnlib.checks.files import named_path
 from snnlib.mnist.originals import cache_folder, read_originals
-from snnlib.pictures import read_picture
+from snnlib.mnist.pictures import read_picture
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def load_picture(path: str | os.PathLike[str]) -> Tensor:
     Grey or colour, of any size; dark on light or light on dark: the border of the picture
     is taken as its ground, and what departs from it most as the digit. Leave a margin
     around it, and nothing else in sight. Only brightness counts, so red on
-    equally bright green is not seen. The steps are in :func:`snnlib.pictures.like_mnist`.
+    equally bright green is not seen. The steps are in :func:`snnlib.mnist.pictures.like_mnist`.
 
     Args:
         path: Any file that Pillow reads, such as PNG, JPEG, GIF, WebP, TIFF: with 8 or 16

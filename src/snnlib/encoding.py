@@ -1,9 +1,9 @@
-"""From grey values to spike trains: Poisson (Bernoulli), constant and latency encoding."""
+"""From grey values to a sequence in time: Poisson (Bernoulli), constant, latency, row by row."""
 
 import torch
 from torch import Tensor
 
-from snnlib.checks import grey_tensor, image_tensor, instance, whole_number
+from snnlib.checks import grey_tensor, image_tensor, instance, refuse, whole_number
 
 
 def poisson_encode(
@@ -86,3 +86,26 @@ def latency_encode(images: Tensor, n_steps: int) -> Tensor:
     fires_at[images == 0] = n_steps  # after the last step
     steps = torch.arange(n_steps, device=images.device).view(-1, *[1] * images.dim())
     return (steps == fires_at).to(images.dtype)
+
+
+def rows_encode(images: Tensor) -> Tensor:
+    """Show an image row by row, from the top: time becomes a part of what is seen.
+
+    At step t the grey values of row t are the input currents, and nothing else of the image
+    is there; who wants to know the digit has to remember.
+
+    Args:
+        images: ``[N, 1, H, W]``, any range; a tensor or NumPy array of finite floating
+            point numbers.
+
+    Returns:
+        A view ``[H, N, W]``; of MNIST 28 steps of 28 inputs.
+
+    Raises:
+        ValueError: ``images`` have another shape, or hold whole numbers, NaN, infinity or no
+            numbers.
+    """
+    images = image_tensor("images", images)
+    if images.dim() != 4 or images.shape[1] != 1:
+        refuse("images", "[N, 1, H, W]", images)
+    return images.squeeze(1).transpose(0, 1)

@@ -22,8 +22,13 @@ from snnlib import checks
 from snnlib.checks.layers import CURE, check_step_modes, is_touched, refuse_layer
 
 
-class _SpikingNetwork(nn.Module):
-    """Layers in a row, in multi-step mode, reset at the start of each trial."""
+class SpikingNetwork(nn.Module):
+    """Layers in a row, in multi-step mode, reset at the start of each trial.
+
+    ``input_shape`` is what one step of one image looks like.
+    """
+
+    input_shape: tuple[int, ...] = (1, 28, 28)
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
@@ -34,10 +39,10 @@ class _SpikingNetwork(nn.Module):
         """Run one trial.
 
         Args:
-            sequence: Spikes or currents, ``[T, N, 1, 28, 28]``.
+            sequence: Spikes or currents, ``[T, N, *input_shape]``.
 
         Returns:
-            Output spikes, ``[T, N, 10]``.
+            Output spikes, ``[T, N, 10]``; potentials or currents where the last do not fire.
 
         Raises:
             ValueError: ``sequence`` has another shape, holds NaN or infinity, or would have
@@ -47,9 +52,10 @@ class _SpikingNetwork(nn.Module):
         weight = next(self.parameters(), None)
         dtype = None if weight is None else weight.dtype
         sequence = checks.float_tensor("sequence", sequence, dtype)
-        if sequence.dim() != 5 or sequence.shape[2:] != (1, 28, 28):
+        if sequence.dim() < 2 or sequence.shape[2:] != self.input_shape:
+            wanted = ", ".join(map(str, ("T", "N", *self.input_shape)))
             raise ValueError(
-                f"sequence must be [T, N, 1, 28, 28], time first, got {tuple(sequence.shape)}"
+                f"sequence must be [{wanted}], time first, got {tuple(sequence.shape)}"
             )
         if not sequence.numel():
             raise ValueError(
@@ -101,7 +107,7 @@ def _if(reset: str) -> neuron.IFNode:
     return neuron.IFNode(v_reset=_v_reset(reset), surrogate_function=surrogate.ATan())
 
 
-class FullyConnectedSNN(_SpikingNetwork):
+class FullyConnectedSNN(SpikingNetwork):
     """784 inputs, 10 LIF neurons, no bias: the network of the first two posts.
 
     ``reset`` is to "zero", or by "subtract"ion of the threshold (what is above it is kept).
@@ -111,7 +117,7 @@ class FullyConnectedSNN(_SpikingNetwork):
         super().__init__(layer.Flatten(), layer.Linear(28 * 28, 10, bias=False), _lif(tau, reset))
 
 
-class ConvSNN(_SpikingNetwork):
+class ConvSNN(SpikingNetwork):
     """Two convolution blocks and two dense ones with IF neurons: the first post's CSNN.
 
     conv 3x3, batch norm, IF, max pool (14 x 14); the same again (7 x 7); dense to
@@ -141,7 +147,7 @@ class ConvSNN(_SpikingNetwork):
         )
 
 
-class SmallConvSNN(_SpikingNetwork):
+class SmallConvSNN(SpikingNetwork):
     """10 and 20 channels, then 100 and 10 LIF neurons: the third post's network, done right.
 
     The post ran its convolutions once and only the dense part T times; here the

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnlib.checks import float_tensor, label_tensor, number, refuse
+from snnlib.checks import float_tensor, label_tensor, number, one_of, refuse
 
 
 @contextmanager
@@ -34,6 +34,27 @@ def firing_rate(spikes: Tensor) -> Tensor:
     if given.dim() < 1 or len(given) == 0:
         refuse("spikes", "time first, with at least one step", given)
     return given.mean(dim=0)
+
+
+def potential_logits(v: Tensor, over_time: str = "mean") -> Tensor:
+    """Logits of neurons that never fire, ``[T, N, K]`` to ``[N, K]``: the membrane readout.
+
+    They go to ``torch.nn.functional.cross_entropy``, or to :func:`predict`.
+
+    Args:
+        v: Potentials, time first; a tensor or NumPy array.
+        over_time: "mean" of all steps, the "last" one, or the "max".
+
+    Raises:
+        ValueError: ``v`` is not ``[T, N, K]``, or ``over_time`` is another word.
+    """
+    one_of("over_time", over_time, ("mean", "last", "max"))
+    v = float_tensor("v", v)
+    if v.dim() != 3 or len(v) == 0:
+        refuse("v", "[T, N, K], time first, with at least one step", v)
+    if over_time == "last":
+        return v[-1]
+    return v.mean(dim=0) if over_time == "mean" else v.amax(dim=0)
 
 
 def rate_mse(rate: Tensor, labels: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ def predictions(options: argparse.Namespace) -> str:
     import torch
 
     from snnlib.experiments.stored_weights import load_stored, rates_stored
-    from snnlib.pictures import read_picture
+    from snnlib.mnist.pictures import read_picture
 
     images = torch.stack([read_picture(path, "PICTURE") for path in options.pictures])
     network, record = load_stored(options.preset)

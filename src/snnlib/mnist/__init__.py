@@ -3,4 +3,5 @@
 In the order of reading:
 
     originals  the four files: unpacked, checked, never downloaded
+    pictures   your own digit, made like those of MNIST
 """

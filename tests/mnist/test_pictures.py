@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from snnlib.data import load_picture
 from snnlib.experiments.stored_weights import load_stored, predict_stored
-from snnlib.pictures import like_mnist, otsu, read_grey
+from snnlib.mnist.pictures import like_mnist, otsu, read_grey
 
 STROKES = [(430, 300), (330, 640), (690, 640), (610, 420), (590, 880)]  # a four, of 1200 x 1200
 
