@@ -198,7 +198,7 @@ NO_SLOPE = (
     "activity.silent",
     "bptt",
     "forward_forward.labels",
-    "pictures",
+    "mnist.pictures",
     "plotting",
     "readout.predict",
     "surrogate.heaviside",
