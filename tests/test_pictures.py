@@ -133,7 +133,7 @@ def test_the_longer_side_has_20_pixels_and_the_centre_of_mass_is_that_of_mnist(a
     turned = grey(INK).rotate(angle, Image.Resampling.BICUBIC, translate=(angle / 20, -9))
     image = like_mnist(np.asarray(turned, np.float32) / 255)
     assert longer_side(image) == 20
-    # Placed in whole pixels; MNIST has all its centres of mass within 0.5 of pixel 14.
+    # Placed in whole pixels; MNIST has its own within half a pixel of 14, too.
     assert all(13.5 <= place <= 14.5 for place in centre_of_mass(image))
 
 
