@@ -3,8 +3,10 @@
 import argparse
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SHADES = " .:-=+*#%@"  # from black to white
 WIDTH = 20  # of the bar of a neuron that fires at each step
@@ -49,7 +51,7 @@ def verdict(rates: Sequence[float]) -> str:
     return digits[0] if len(digits) == 1 else f"{' or '.join(digits)}, whose neurons fire alike"
 
 
-def drawn(image: Tensor) -> list[str]:
+def drawn(image: "Tensor") -> list[str]:
     """An image ``[1, 28, 28]`` in letters: two of them side by side for each pixel."""
     levels = (image[0] * (len(SHADES) - 1)).round().long().tolist()
     return ["".join(2 * SHADES[level] for level in row).rstrip() for row in levels]
