@@ -86,7 +86,7 @@ def test_the_triton_kernel_too_in_its_interpreter():
         "from snnlib.surrogate import ATan;"
         "x = 3 * torch.randn(3000, generator=torch.Generator().manual_seed(3));"
         "s = (7, LIFParameters(tau=2.0, v_threshold=0.9), ATan());"
-        "a, b = constant._walk_by_triton(x, *s), steady._walk_by_torch(x, *s);"
+        "a, b = constant._walk_by_triton(x, *s), constant._walk_by_torch(x, *s);"
         "torch.testing.assert_close(a[0], b[0]); torch.testing.assert_close(a[1], b[1])"
     )
     environment = os.environ | {"TRITON_INTERPRET": "1"}
