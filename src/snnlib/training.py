@@ -121,7 +121,8 @@ def train_epoch(
         check.gradients(images, value)
         if max_grad_norm is not None:
             nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
-        check.step()
+        with check.step():
+            optimizer.step()
         check.weights(images)
         if scheduler is not None:
             scheduler.step()

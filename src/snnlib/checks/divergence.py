@@ -10,6 +10,8 @@ Only then are the values searched one by one, so a large sum of finite values is
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -84,14 +86,15 @@ class DivergenceCheck:
                 total = total + (p.grad.sum() if self.waits else p.grad.sum().item())
         self._look(total, images, loss)
 
-    def step(self) -> None:
-        """Take the optimizer's step; some compute its length in float32 and refuse a longer one.
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Around the optimizer's step: some compute its length in float32 and refuse a longer one.
 
         Raises:
             FloatingPointError: The step is longer than the numbers of the weights go.
         """
         try:
-            self.optimizer.step()
+            yield
         except RuntimeError as error:
             if "without overflow" not in str(error):
                 raise

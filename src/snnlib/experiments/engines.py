@@ -15,7 +15,7 @@ differ in who computes the time steps:
 import functools
 import importlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -33,8 +33,7 @@ from snnlib.neurons import LIFParameters
 from snnlib.posts.fifth import last_step_rate, run_neurons
 from snnlib.readout import firing_rate
 from snnlib.settings.experiment import ExperimentConfig
-
-Respond = Callable[[Tensor], Tensor]
+from snnlib.training import Respond
 
 logger = logging.getLogger(__name__)
 

@@ -235,7 +235,8 @@ def train_batches(
         if after_backward is not None:
             after_backward(network)
         check.gradients(batch[0], history[-1])
-        check.step()
+        with check.step():
+            optimizer.step()
         check.weights(batch[0])
         if after_step is not None:
             after_step()

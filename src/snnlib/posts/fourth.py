@@ -223,7 +223,8 @@ class PostTraining:
             optimizer.zero_grad()
             loss.backward()
             check.gradients(positive, loss)
-            check.step()
+            with check.step():
+                optimizer.step()
             check.weights(positive)
             losses.append(loss.detach())
         check.finish()
