@@ -109,18 +109,11 @@ def by_spikingjelly(network, x):
 
 
 @pytest.mark.parametrize("spiking", [True, False])
-def test_spikingjelly_counts_the_same_in_a_dense_network(spiking):
-    network, x = dense_network(), spikes_of(5, 4, 1, 6, 6)
-    x = x if spiking else x + 0.5
-    with torch.no_grad(), counting_operations(network, 4) as counts:
-        network(x)
-    assert totals(counts)[0] > 0
-    assert [4 * total for total in totals(counts)] == by_spikingjelly(network, x)
-
-
-@pytest.mark.parametrize("spiking", [True, False])
-def test_spikingjelly_counts_the_same_in_a_convolutional_network(spiking):
-    network, x = convolutional_network(), spikes_of(5, 4, 2, 9, 9)
+@pytest.mark.parametrize(
+    ("make", "shape"), [(dense_network, (1, 6, 6)), (convolutional_network, (2, 9, 9))]
+)
+def test_spikingjelly_counts_the_same(make, shape, spiking):
+    network, x = make(), spikes_of(5, 4, *shape)
     x = x if spiking else x + 0.5
     with torch.no_grad(), counting_operations(network, 4) as counts:
         network(x)
